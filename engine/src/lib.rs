@@ -1,0 +1,2 @@
+//! The tapeloop storage engine: open, put, get, follow, delete, list.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The HTTP origin of tapeloop.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The tapeloop origin server.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! Fuzz targets live in fuzz_targets/.
+#![forbid(unsafe_code)]

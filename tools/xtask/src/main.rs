@@ -1,0 +1,4 @@
+//! One command per house chore: test, ci, lint.
+#![forbid(unsafe_code)]
+
+fn main() {}
