@@ -1,2 +1,4 @@
 //! The HTTP origin of tapeloop.
 #![forbid(unsafe_code)]
+
+pub mod demo;
