@@ -16,6 +16,10 @@ pub const HEAD_BYTES_MAX: usize = REQUEST_LINE_BYTES_MAX + (32 << 10) + 2 + 2 + 
 pub const LENGTH_MAX: u64 = 1 << 63;
 
 /// What the parser made of the bytes so far.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack of one call; a box would allocate"
+)]
 #[derive(Debug)]
 pub enum Step<'b> {
     /// Nothing wrong yet; the head is not complete.
