@@ -1,4 +1,43 @@
 //! tapectl: format, inspect, check and load a tapeloop store.
+//!
+//! Exit codes are the same for every command: 0 clean, 1 problems found, 2 could not run.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod error;
+mod load;
+mod output;
+mod progress;
+mod units;
+
+use std::process::ExitCode;
+
+use crate::args::Command;
+use crate::error::{Outcome, ToolError};
+
+fn main() -> ExitCode {
+    let command = match args::parse() {
+        Ok(command) => command,
+        Err(error) => return report(Err(error)),
+    };
+    report(run(command))
+}
+
+fn run(command: Command) -> Result<Outcome, ToolError> {
+    match command {
+        Command::LoadMedia(plan) => load::media(&plan),
+        Command::LoadGet(plan) => load::get(&plan),
+        Command::LoadPut(plan) => load::put(&plan),
+    }
+}
+
+fn report(result: Result<Outcome, ToolError>) -> ExitCode {
+    match result {
+        Ok(Outcome::Clean) => ExitCode::from(0),
+        Ok(Outcome::Problems) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("tapectl: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

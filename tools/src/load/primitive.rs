@@ -1,0 +1,251 @@
+//! `tapectl load get` and `tapectl load put`: one kind of request over N kept connections, for
+//! benches. With a rate the requests are due by the clock; without one each connection sends its
+//! next request when the last has ended.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::client::{Client, RequestError};
+use super::content::{Content, mix};
+use super::plan::{GetPlan, PutPlan, object_path};
+use super::reader::get_checked;
+use super::report;
+use super::run::{Shared, Span, cpu_seconds, on_threads};
+use super::stats::{Class, Due};
+use super::target::Target;
+use super::ticker::Ticker;
+use crate::error::{Outcome, ToolError};
+use crate::output;
+
+/// Runs `tapectl load get`.
+pub(crate) fn get(plan: &GetPlan) -> Result<Outcome, ToolError> {
+    output::plan(&format!(
+        "load get {}: {} connections, {}, {:?}",
+        plan.target.url,
+        plan.connections,
+        pace(plan.rate),
+        plan.duration,
+    ));
+    let start = Instant::now();
+    let span = Span { start, measure: start, end: start + plan.duration };
+    let recorder =
+        on_threads(plan.threads, |thread, shared| get_thread(plan, thread, span, shared))?;
+    report::print(recorder.report(start.elapsed(), cpu_seconds()), plan.json)
+}
+
+/// Runs `tapectl load put`.
+pub(crate) fn put(plan: &PutPlan) -> Result<Outcome, ToolError> {
+    output::plan(&format!(
+        "load put {}: {} objects of {} bytes over {} connections, {}; existing objects of those \
+         names are overwritten",
+        plan.target.url,
+        plan.count,
+        plan.bytes,
+        plan.connections,
+        pace(plan.rate),
+    ));
+    let start = Instant::now();
+    let recorder =
+        on_threads(plan.threads, |thread, shared| put_thread(plan, thread, start, shared))?;
+    report::print(recorder.report(start.elapsed(), cpu_seconds()), plan.json)
+}
+
+fn pace(rate: Option<f64>) -> String {
+    rate.map_or("as fast as answered".to_owned(), |rate| format!("{rate} requests per second"))
+}
+
+/// What a GET is compared with.
+enum Expected {
+    /// Objects made by `tapectl load put`: content follows from the path.
+    Made { bytes: u64 },
+    /// Any other object: whatever the first GET gave.
+    Same { body: Vec<u8> },
+}
+
+async fn get_thread(
+    plan: &GetPlan,
+    thread: usize,
+    span: Span,
+    shared: Shared,
+) -> Result<(), ToolError> {
+    let expected = match plan.bytes {
+        Some(bytes) => Expected::Made { bytes },
+        None => Expected::Same { body: first_body(plan).await? },
+    };
+    let expected = Rc::new(expected);
+    let mut actors = Vec::new();
+    for index in (thread..plan.connections).step_by(plan.threads) {
+        let schedule = Schedule::new(plan.rate, index, plan.connections, span.start);
+        let connection = get_connection(
+            plan.clone(),
+            index,
+            schedule,
+            span,
+            Rc::clone(&expected),
+            Rc::clone(&shared),
+        );
+        actors.push(tokio::task::spawn_local(connection));
+    }
+    join(actors).await
+}
+
+async fn first_body(plan: &GetPlan) -> Result<Vec<u8>, ToolError> {
+    let mut client = client(&plan.target, plan.timeout);
+    let mut body = Vec::new();
+    let path = object_path(&plan.target.path, 0);
+    client
+        .get(&path, &mut |_, bytes| {
+            body.extend_from_slice(bytes);
+            Ok(())
+        })
+        .await
+        .map_err(|error| ToolError::Unreachable {
+            url: plan.target.url.clone(),
+            cause: error.to_string(),
+        })?;
+    Ok(body)
+}
+
+async fn get_connection(
+    plan: GetPlan,
+    index: usize,
+    schedule: Schedule,
+    span: Span,
+    expected: Rc<Expected>,
+    shared: Shared,
+) -> Result<(), ToolError> {
+    let mut client = client(&plan.target, plan.timeout);
+    let mut ticker = Ticker::new().map_err(ToolError::Runtime)?;
+    let mut random = mix(plan.seed ^ index as u64);
+    let mut path = object_path(&plan.target.path, 0);
+    for number in 0.. {
+        let due = schedule.due(number);
+        if due >= span.end {
+            return Ok(());
+        }
+        ticker.until(due).await.map_err(ToolError::Runtime)?;
+        if Instant::now() >= span.end {
+            count_unsent(Class::Get, &schedule, number, span, &shared);
+            return Ok(());
+        }
+        if plan.object_count > 1 {
+            random = mix(random);
+            path = object_path(&plan.target.path, random % plan.object_count);
+        }
+        let sent = Due::sent_now(due);
+        let result = match &*expected {
+            Expected::Made { bytes } => get_checked(&mut client, &path, *bytes).await,
+            Expected::Same { body } => get_same(&mut client, &path, body).await,
+        };
+        shared.borrow_mut().ended(Class::Get, sent, &path, &result);
+    }
+    Ok(())
+}
+
+fn count_unsent(class: Class, schedule: &Schedule, first: u64, span: Span, shared: &Shared) {
+    if schedule.interval.is_some() {
+        let late = (first..).map(|number| schedule.due(number)).take_while(|due| *due < span.end);
+        late.for_each(|due| shared.borrow_mut().unsent(class, due, span.end));
+    }
+}
+
+async fn get_same(client: &mut Client, path: &str, body: &[u8]) -> Result<u64, RequestError> {
+    let check = &mut |offset: u64, bytes: &[u8]| {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        match body.get(at..at + bytes.len()) {
+            Some(same) if same == bytes => Ok(()),
+            _ => Err(super::content::WrongBytes { offset }.into()),
+        }
+    };
+    let (received, expected) = (client.get(path, check).await?, body.len() as u64);
+    if received == expected {
+        Ok(received)
+    } else {
+        Err(RequestError::Length { expected, received })
+    }
+}
+
+async fn put_thread(
+    plan: &PutPlan,
+    thread: usize,
+    start: Instant,
+    shared: Shared,
+) -> Result<(), ToolError> {
+    let mut actors = Vec::new();
+    // Objects are dealt out to threads in turn, and to connections as they come free.
+    let next = Rc::new(Cell::new(thread as u64));
+    for index in (thread..plan.connections).step_by(plan.threads) {
+        let schedule = Schedule::new(plan.rate, index, plan.connections, start);
+        let connection =
+            put_connection(plan.clone(), schedule, Rc::clone(&next), Rc::clone(&shared));
+        actors.push(tokio::task::spawn_local(connection));
+    }
+    join(actors).await
+}
+
+async fn put_connection(
+    plan: PutPlan,
+    schedule: Schedule,
+    next: Rc<Cell<u64>>,
+    shared: Shared,
+) -> Result<(), ToolError> {
+    let mut client = client(&plan.target, plan.timeout);
+    let mut ticker = Ticker::new().map_err(ToolError::Runtime)?;
+    let query = plan.ttl_seconds.map_or(String::new(), |ttl| format!("?ttl_seconds={ttl}"));
+    for number in 0.. {
+        let object = next.get();
+        if object >= plan.count {
+            break;
+        }
+        next.set(object + plan.threads as u64);
+        let due = schedule.due(number);
+        ticker.until(due).await.map_err(ToolError::Runtime)?;
+        let path = object_path(&plan.target.path, object);
+        let content = Content::of_path(&path);
+        let sent = Due::sent_now(due);
+        let result = client.put(&format!("{path}{query}"), content, plan.bytes).await;
+        shared.borrow_mut().ended(Class::Put, sent, &path, &result);
+    }
+    Ok(())
+}
+
+/// When the requests of one connection are due.
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    first: Instant,
+    /// None: at once, whenever asked.
+    interval: Option<Duration>,
+}
+
+impl Schedule {
+    fn new(rate: Option<f64>, index: usize, connections: usize, start: Instant) -> Schedule {
+        match rate {
+            None => Schedule { first: start, interval: None },
+            Some(rate) => Schedule {
+                first: start + Duration::from_secs_f64(index as f64 / rate),
+                interval: Some(Duration::from_secs_f64(connections as f64 / rate)),
+            },
+        }
+    }
+
+    fn due(&self, number: u64) -> Instant {
+        match self.interval {
+            None => Instant::now(),
+            Some(interval) => self.first + interval.mul_f64(number as f64),
+        }
+    }
+}
+
+fn client(target: &Target, timeout: Duration) -> Client {
+    Client::new(target.address, &target.host, timeout)
+}
+
+async fn join(
+    actors: Vec<tokio::task::JoinHandle<Result<(), ToolError>>>,
+) -> Result<(), ToolError> {
+    for actor in actors {
+        actor.await.map_err(|error| ToolError::Runtime(std::io::Error::other(error)))??;
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! Progress of long work: on standard error, and only when that is a terminal.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A bar over bytes.
+pub(crate) fn bytes(total: u64, what: &'static str) -> ProgressBar {
+    styled(total, what, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+}
+
+/// A bar over a number of things.
+pub(crate) fn count(total: u64, what: &'static str) -> ProgressBar {
+    styled(total, what, "{msg} {wide_bar} {pos}/{len} {eta}")
+}
+
+fn styled(total: u64, what: &'static str, template: &str) -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr_with_hz(4)
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(Some(total), target);
+    // An unknown key in a template is a bug of ours and shows as the plain bar.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
