@@ -1,2 +1,36 @@
-//! Rings, arena, volumes and probing: the only home of unsafe in tapeloop.
+//! Rings, arena, volumes and probing: the only home of `unsafe` in tapeloop.
+//!
+//! What may be relied on:
+//! - memory handed to the kernel is owned by the operation until its completion is seen;
+//! - an arena block has one writer, and returns to the free list only with its last handle;
+//! - every queue here is bounded and says its bound.
 #![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod appender_ring;
+pub mod arena;
+pub mod buffers;
+mod chunk;
+pub mod clock;
+mod mapping;
+pub mod probe;
+mod ring_setup;
+pub mod runtime;
+mod slots;
+pub mod socket;
+mod spare;
+pub mod volume;
+
+pub use appender_ring::{Completion, Full, Waker, WriteRing, WriteSource};
+pub use arena::{ARENA_BLOCK, Arena, Block, BlockWriter};
+pub use buffers::{AlignedBuf, READ_BUF, SMALL_READ_BUF};
+pub use chunk::Chunk;
+pub use runtime::{DiskReader, ReadBuf, block_on};
+pub use spare::Spare;
+pub use volume::{VolumeError, VolumeFile};
+
+pub use tapeloop_format::BLOCK;
+
+/// Rounds up to the next multiple of [`BLOCK`].
+pub const fn round_up_to_block(len: usize) -> usize {
+    len.div_ceil(BLOCK) * BLOCK
+}

@@ -1,0 +1,278 @@
+//! The appender's own ring: direct writes, flushes and reads on one volume, from one thread.
+//!
+//! - One completion per push, carrying the caller's token, in no particular order.
+//! - A flush covers the writes whose completion was popped before it was pushed, no others.
+//! - The memory of an operation belongs to the ring until the kernel is done with it; dropping
+//!   the ring waits for what the kernel already has and discards what it has not.
+
+mod ops;
+mod waker;
+
+use std::collections::VecDeque;
+use std::io;
+use std::marker::PhantomData;
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use crate::BLOCK;
+use crate::buffers::AlignedBuf;
+use crate::ring_setup::{self, RingFlags};
+use crate::volume::VolumeFile;
+pub use ops::{Completion, ShortTransfer, WriteSource};
+use ops::{Ops, PieceEnd};
+pub use waker::Waker;
+
+/// Bytes in one kernel operation. Larger ones come back as EAGAIN from block devices above
+/// 1 MiB and would make others wait behind them.
+pub const OPERATION_MAX: usize = 512 * 1024;
+
+/// Operations in one submit. Nothing is left to gain past 16 to 32, and a submit of hundreds
+/// holds the thread for milliseconds.
+pub const SUBMIT_MAX: usize = 32;
+
+/// Kernel operations (pieces of at most [`OPERATION_MAX`]) that may be queued or in flight.
+pub const QUEUE_MAX: usize = 1024;
+
+/// The smallest ring: two full submits.
+const ENTRIES_MIN: u32 = 64;
+
+/// The user data of the poll on the waker. Pieces are numbered from 0.
+const WAKE: u64 = u64::MAX;
+
+/// The queue has no room for this push. What was pushed comes back.
+#[derive(Debug, thiserror::Error)]
+#[error("write ring is full: {queued} of {QUEUE_MAX} operations queued, {needed} more wanted")]
+pub struct Full<T> {
+    /// What was not taken.
+    pub rejected: T,
+    /// Operations queued or in flight.
+    pub queued: usize,
+    /// Operations this push would have added.
+    pub needed: usize,
+}
+
+/// The ring. It stays on the thread that made it.
+pub struct WriteRing {
+    ring: IoUring,
+    flags: RingFlags,
+    volume: Arc<VolumeFile>,
+    /// Pieces the kernel may have at once.
+    depth: usize,
+    in_flight: usize,
+    ops: Ops,
+    done: VecDeque<Completion>,
+    waker: Waker,
+    wake_armed: bool,
+    woken: bool,
+    /// SINGLE_ISSUER binds the ring to its thread.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl WriteRing {
+    /// A ring on `volume` that lets the kernel have `depth` operations at once.
+    pub fn new(volume: Arc<VolumeFile>, depth: u32) -> io::Result<WriteRing> {
+        assert!(depth > 0, "a ring of depth 0 never writes");
+        // One entry more than the depth, for the waker's poll: the queue can then never be full.
+        let entries = (depth + 1).next_power_of_two().max(ENTRIES_MIN);
+        let (ring, flags) = ring_setup::build(entries)?;
+        Ok(WriteRing {
+            ring,
+            flags,
+            volume,
+            depth: depth as usize,
+            in_flight: 0,
+            ops: Ops::default(),
+            done: VecDeque::new(),
+            waker: Waker::new()?,
+            wake_armed: false,
+            woken: false,
+            _not_send: PhantomData,
+        })
+    }
+
+    /// The set-up flags the kernel took.
+    pub fn flags(&self) -> RingFlags {
+        self.flags
+    }
+
+    /// A handle with which any thread ends a [`submit_and_wait`](Self::submit_and_wait).
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Kernel operations queued or in flight, of [`QUEUE_MAX`].
+    pub fn queued(&self) -> usize {
+        self.ops.pieces()
+    }
+
+    /// Queues a write at `offset`. Panics when offset or source are not whole drive blocks.
+    pub fn push_write(
+        &mut self,
+        token: u64,
+        source: WriteSource,
+        offset: u64,
+    ) -> Result<(), Full<WriteSource>> {
+        assert!(offset.is_multiple_of(BLOCK as u64), "write at {offset}, not a block boundary");
+        let source = self.check_room(source.len().div_ceil(OPERATION_MAX), source)?;
+        self.ops.push_write(token, source, offset);
+        Ok(())
+    }
+
+    /// Queues an fdatasync. See the module's note on what it covers.
+    pub fn push_flush(&mut self, token: u64) -> Result<(), Full<()>> {
+        self.check_room(1, ())?;
+        self.ops.push_flush(token);
+        Ok(())
+    }
+
+    /// Queues a read that fills `buf` from `offset`; both must be whole drive blocks.
+    pub fn push_read(
+        &mut self,
+        token: u64,
+        buf: AlignedBuf,
+        offset: u64,
+    ) -> Result<(), Full<AlignedBuf>> {
+        assert!(offset.is_multiple_of(BLOCK as u64), "read at {offset}, not a block boundary");
+        assert!(buf.len().is_multiple_of(BLOCK), "read of {} bytes, not blocks", buf.len());
+        let buf = self.check_room(buf.len().div_ceil(OPERATION_MAX), buf)?;
+        self.ops.push_read(token, buf, offset);
+        Ok(())
+    }
+
+    /// Submits what is queued, then waits until a completion can be popped, the waker is used,
+    /// or `timeout` has passed. Look at the queues that the waker guards after it returns.
+    pub fn submit_and_wait(&mut self, timeout: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            self.submit_queued()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let idle = self.done.is_empty() && !self.woken;
+            self.enter(usize::from(idle), left)?;
+            self.reap();
+            if !self.done.is_empty() || self.woken || left.is_zero() {
+                self.woken = false;
+                // What the reaping made room for must not wait for the caller's next turn.
+                return self.submit_queued();
+            }
+        }
+    }
+
+    /// The next finished push, if any.
+    pub fn pop(&mut self) -> Option<Completion> {
+        self.done.pop_front()
+    }
+
+    fn check_room<T>(&self, needed: usize, pushed: T) -> Result<T, Full<T>> {
+        assert!(needed > 0 && needed <= QUEUE_MAX, "one push of {needed} operations");
+        let queued = self.ops.pieces();
+        if queued + needed > QUEUE_MAX {
+            return Err(Full { rejected: pushed, queued, needed });
+        }
+        Ok(pushed)
+    }
+
+    /// Gives the kernel all it may have now, at most [`SUBMIT_MAX`] per call. The last batch is
+    /// left staged for the enter that waits.
+    fn submit_queued(&mut self) -> io::Result<()> {
+        self.arm_waker();
+        loop {
+            let staged = self.stage();
+            if staged < SUBMIT_MAX {
+                return Ok(());
+            }
+            self.enter(0, Duration::ZERO)?;
+        }
+    }
+
+    fn stage(&mut self) -> usize {
+        let fd = types::Fd(self.volume.as_raw_fd());
+        let mut staged = 0;
+        while staged < SUBMIT_MAX && self.in_flight < self.depth {
+            let Some(entry) = self.ops.next_entry(fd) else { break };
+            self.push_entry(&entry);
+            self.in_flight += 1;
+            staged += 1;
+        }
+        staged
+    }
+
+    fn push_entry(&mut self, entry: &squeue::Entry) {
+        // SAFETY: the memory the entry names is owned by `ops` (pieces and their operations are
+        // removed only when their completion arrives, or leaked), or the entry names none.
+        let pushed = unsafe { self.ring.submission().push(entry) };
+        pushed.expect("the ring has more entries than the depth and the waker need");
+    }
+
+    fn arm_waker(&mut self) {
+        if self.wake_armed {
+            return;
+        }
+        let fd = types::Fd(self.waker.as_raw_fd());
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).build().user_data(WAKE);
+        self.push_entry(&entry);
+        self.wake_armed = true;
+    }
+
+    /// One io_uring_enter. Interruptions and a passing lack of resources are not errors: what
+    /// was not submitted stays staged.
+    fn enter(&mut self, want: usize, timeout: Duration) -> io::Result<()> {
+        let timespec = types::Timespec::from(timeout);
+        let args = types::SubmitArgs::new().timespec(&timespec);
+        match self.ring.submitter().submit_with_args(want, &args) {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Takes every completion that is there. With DEFER_TASKRUN one wait brings only a part of
+    /// a long queue; the rest comes with the next enter, which then does not block.
+    fn reap(&mut self) {
+        loop {
+            let mut queue = self.ring.completion();
+            queue.sync();
+            let batch: Vec<cqueue::Entry> = queue.collect();
+            if batch.is_empty() {
+                return;
+            }
+            for entry in batch {
+                self.complete(entry.user_data(), entry.result());
+            }
+        }
+    }
+
+    fn complete(&mut self, user_data: u64, result: i32) {
+        if user_data == WAKE {
+            self.wake_armed = false;
+            self.woken = true;
+            self.waker.reset();
+            return;
+        }
+        assert!(self.in_flight > 0, "a completion without an operation in flight");
+        self.in_flight -= 1;
+        match self.ops.piece_ended(user_data, result) {
+            PieceEnd::OperationDone(completion) => self.done.push_back(completion),
+            PieceEnd::Continues => {}
+        }
+    }
+}
+
+impl Drop for WriteRing {
+    fn drop(&mut self) {
+        self.ops.discard_queued();
+        while self.in_flight > 0 {
+            if self.enter(1, Duration::from_secs(1)).is_err() {
+                // The kernel may still write to or read from this memory: never free it.
+                mem::forget(mem::take(&mut self.ops));
+                return;
+            }
+            self.reap();
+        }
+    }
+}

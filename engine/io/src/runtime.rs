@@ -1,0 +1,36 @@
+//! The tokio-uring side. Its types stay in this module (and in the server's sockets), so that
+//! another ring can take its place.
+//!
+//! A read in flight is never abandoned: should its future be dropped, the kernel's buffer stays
+//! with the driver until the completion arrives, and returns to the pool then.
+
+mod iobuf;
+mod pool;
+mod reader;
+
+use std::future::Future;
+use std::io;
+
+pub use pool::{ReadBuf, ReadPool};
+pub use reader::{DiskReader, READS_PER_DRIVE_MAX};
+
+/// Runs `future` on a new ring of `entries` submission entries, on this thread. Sockets and
+/// disk reads share that ring.
+///
+/// COOP_TASKRUN halves the interrupted waits of this runtime. DEFER_TASKRUN hangs it: it polls
+/// the ring's descriptor, which deferred completions do not make readable.
+pub fn block_on<F: Future>(entries: u32, future: F) -> io::Result<F::Output> {
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_coop_taskrun().setup_taskrun_flag().setup_single_issuer();
+    let mut builder = tokio_uring::builder();
+    builder.entries(entries).uring_builder(&ring);
+    let runtime = match tokio_uring::Runtime::new(&builder) {
+        // A kernel before 6.0 does not know a flag.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            builder.uring_builder(&tokio_uring::uring_builder());
+            tokio_uring::Runtime::new(&builder)?
+        }
+        other => other?,
+    };
+    Ok(runtime.block_on(future))
+}

@@ -1,0 +1,209 @@
+//! Read buffers of one runtime: two classes, a fixed count of each, first come first served.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::ops::{Deref, Range};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
+
+use crate::buffers::{AlignedBuf, READ_BUF, SMALL_READ_BUF};
+
+/// Small buffers for each large one. Eight such weigh less than a quarter of a large one.
+const SMALL_PER_LARGE: usize = 8;
+
+/// The kernel (through tokio-uring) registers at most UIO_MAXIOV buffers.
+const BUFFERS_MAX: usize = 1024;
+
+/// The pool. Clones share it; it stays on its thread.
+#[derive(Clone)]
+pub struct ReadPool {
+    small: Rc<Class>,
+    large: Rc<Class>,
+    registered: bool,
+}
+
+struct Class {
+    size: usize,
+    /// One permit per buffer. It hands out turns fairly; the buffer may follow a moment later,
+    /// when a dropped read left it with the kernel.
+    turns: Arc<Semaphore>,
+    store: Store,
+}
+
+enum Store {
+    Registered(Rc<FixedBufPool<AlignedBuf>>),
+    Plain(Rc<PlainStore>),
+}
+
+#[derive(Default)]
+struct PlainStore {
+    free: RefCell<Vec<AlignedBuf>>,
+    returned: Notify,
+}
+
+impl ReadPool {
+    /// `large` buffers of [`READ_BUF`] and eight times as many of [`SMALL_READ_BUF`], registered
+    /// with this thread's ring if the memory-lock limit allows it.
+    pub(crate) fn new(large: usize) -> io::Result<ReadPool> {
+        let small = large * SMALL_PER_LARGE;
+        if large == 0 || large + small > BUFFERS_MAX {
+            let most = BUFFERS_MAX / (SMALL_PER_LARGE + 1);
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{large} read buffers for a runtime: 1 to {most}"),
+            ));
+        }
+        let make = |count: usize, len: usize| (0..count).map(move |_| AlignedBuf::zeroed(len));
+        let fixed = make(large, READ_BUF).chain(make(small, SMALL_READ_BUF));
+        let fixed = Rc::new(FixedBufPool::new(fixed));
+        let registered = match fixed.register() {
+            Ok(()) => true,
+            // ENOMEM: over RLIMIT_MEMLOCK. EPERM and EOPNOTSUPP: seen from sandboxes. EBUSY: this
+            // ring has buffers already (a second reader on one runtime). Plain
+            // buffers do the same work for more CPU.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOMEM | libc::EPERM | libc::EOPNOTSUPP | libc::EBUSY) => false,
+                _ => return Err(error),
+            },
+        };
+        let class = |count: usize, size: usize| {
+            let store = if registered {
+                Store::Registered(Rc::clone(&fixed))
+            } else {
+                let free = RefCell::new(make(count, size).collect());
+                Store::Plain(Rc::new(PlainStore { free, returned: Notify::new() }))
+            };
+            Rc::new(Class { size, turns: Arc::new(Semaphore::new(count)), store })
+        };
+        let (small, large) = (class(small, SMALL_READ_BUF), class(large, READ_BUF));
+        Ok(ReadPool { small, large, registered })
+    }
+
+    /// Whether the kernel knows the buffers (no page pinning per read).
+    pub fn registered(&self) -> bool {
+        self.registered
+    }
+
+    /// Large buffers nobody holds.
+    pub fn free_large(&self) -> usize {
+        self.large.turns.available_permits()
+    }
+
+    /// Small buffers nobody holds.
+    pub fn free_small(&self) -> usize {
+        self.small.turns.available_permits()
+    }
+
+    /// A buffer for `len` bytes, in turn.
+    pub(super) async fn get(&self, len: usize) -> Lease {
+        assert!(len <= READ_BUF, "a read of {len} bytes, the largest buffer has {READ_BUF}");
+        let class = if len <= SMALL_READ_BUF { &self.small } else { &self.large };
+        let turn = Arc::clone(&class.turns).acquire_owned().await.expect("never closed");
+        let buf = match &class.store {
+            Store::Registered(pool) => PoolBuf::Fixed(pool.next(class.size).await),
+            Store::Plain(store) => PoolBuf::Plain(store.next().await),
+        };
+        Lease { buf, turn }
+    }
+}
+
+impl PlainStore {
+    async fn next(self: &Rc<Self>) -> PlainBuf {
+        loop {
+            let free = self.free.borrow_mut().pop();
+            if let Some(buf) = free {
+                return PlainBuf { buf: Some(buf), home: Rc::clone(self) };
+            }
+            self.returned.notified().await;
+        }
+    }
+}
+
+impl fmt::Debug for ReadPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadPool")
+            .field("registered", &self.registered)
+            .field("free_large", &self.free_large())
+            .field("free_small", &self.free_small())
+            .finish()
+    }
+}
+
+/// A buffer taken from the pool and the right to it. The buffer goes back first.
+pub(super) struct Lease {
+    pub(super) buf: PoolBuf,
+    pub(super) turn: OwnedSemaphorePermit,
+}
+
+pub(super) enum PoolBuf {
+    Fixed(FixedBuf),
+    Plain(PlainBuf),
+}
+
+/// An unregistered pool buffer. It finds its way home from wherever it is dropped, also from
+/// the driver's list of abandoned operations.
+pub(super) struct PlainBuf {
+    buf: Option<AlignedBuf>,
+    home: Rc<PlainStore>,
+}
+
+impl PlainBuf {
+    pub(super) fn get(&self) -> &AlignedBuf {
+        self.buf.as_ref().expect("present until dropped")
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut AlignedBuf {
+        self.buf.as_mut().expect("present until dropped")
+    }
+}
+
+impl Drop for PlainBuf {
+    fn drop(&mut self) {
+        self.home.free.borrow_mut().extend(self.buf.take());
+        self.home.returned.notify_one();
+    }
+}
+
+/// Bytes read from a volume. Clones and slices share one pooled buffer, which returns to the
+/// pool with the last of them.
+#[derive(Clone)]
+pub struct ReadBuf {
+    lease: Rc<Lease>,
+    range: Range<usize>,
+}
+
+impl ReadBuf {
+    pub(super) fn new(lease: Lease, len: usize) -> ReadBuf {
+        ReadBuf { lease: Rc::new(lease), range: 0..len }
+    }
+
+    /// The part at `range` of these bytes, in the same buffer.
+    pub fn slice(&self, range: Range<usize>) -> ReadBuf {
+        let len = self.len();
+        assert!(range.start <= range.end && range.end <= len, "bytes {range:?} of a read of {len}");
+        let start = self.range.start;
+        ReadBuf { lease: Rc::clone(&self.lease), range: start + range.start..start + range.end }
+    }
+}
+
+impl Deref for ReadBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let whole: &[u8] = match &self.lease.buf {
+            PoolBuf::Fixed(buf) => buf,
+            PoolBuf::Plain(buf) => buf.get(),
+        };
+        &whole[self.range.clone()]
+    }
+}
+
+impl fmt::Debug for ReadBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReadBuf({} bytes)", self.len())
+    }
+}

@@ -1,0 +1,137 @@
+//! Direct reads of volumes on the runtime's ring.
+
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio_uring::buf::BoundedBuf;
+use tokio_uring::fs::File;
+
+use super::pool::{Lease, PoolBuf, ReadBuf, ReadPool};
+use crate::BLOCK;
+use crate::appender_ring::ShortTransfer;
+use crate::buffers::READ_BUF;
+use crate::volume::VolumeFile;
+
+/// Reads one drive works on at once, over all runtimes. NVMe drives reach their throughput with
+/// 256 KiB reads at a depth of 8 to 32 and with 4 KiB reads at about 64; what is queued deeper
+/// adds only to everyone's tail, the appender's included.
+pub const READS_PER_DRIVE_MAX: usize = 64;
+
+/// Times a read is tried again after EAGAIN or EINTR.
+const RETRIES_MAX: u8 = 8;
+
+/// Reads volumes on this thread's ring. Clones share files and buffers.
+#[derive(Clone)]
+pub struct DiskReader {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    drives: Vec<Drive>,
+    pool: ReadPool,
+}
+
+struct Drive {
+    /// The ring's own descriptor of the volume.
+    file: File,
+    volume: Arc<VolumeFile>,
+}
+
+impl DiskReader {
+    /// Call inside [`block_on`](super::block_on). `pool_buffers` is the count of large buffers.
+    pub fn new(volumes: &[Arc<VolumeFile>], pool_buffers: usize) -> io::Result<DiskReader> {
+        let drives = volumes
+            .iter()
+            .map(|volume| {
+                let file = File::from_std(volume.try_clone_file()?);
+                Ok(Drive { file, volume: Arc::clone(volume) })
+            })
+            .collect::<io::Result<Vec<Drive>>>()?;
+        let pool = ReadPool::new(pool_buffers)?;
+        Ok(DiskReader { inner: Rc::new(Inner { drives, pool }) })
+    }
+
+    /// Whether reads go into registered buffers.
+    pub fn registered(&self) -> bool {
+        self.inner.pool.registered()
+    }
+
+    /// The buffers, for gauges.
+    pub fn pool(&self) -> &ReadPool {
+        &self.inner.pool
+    }
+
+    /// Reads exactly `len` bytes at `offset`, both in whole drive blocks, `len` at most
+    /// [`READ_BUF`]. Reads of up to 8 KiB use the small buffers. Waits for its turn at a buffer,
+    /// then at the drive: nobody holds the drive while waiting for memory.
+    pub async fn read(&self, volume: u16, offset: u64, len: usize) -> io::Result<ReadBuf> {
+        assert!(len > 0 && len <= READ_BUF && len.is_multiple_of(BLOCK), "a read of {len} bytes");
+        assert!(offset.is_multiple_of(BLOCK as u64), "a read at {offset}, not a block boundary");
+        let drives = &self.inner.drives;
+        let drive = drives.get(usize::from(volume)).ok_or_else(|| {
+            let text = format!("volume {volume} of a reader with {}", drives.len());
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        })?;
+        let Lease { buf, turn } = self.inner.pool.get(len).await;
+        let slot = drive.volume.read_slot().await;
+        let buf = read_exact(&drive.file, buf, offset, len).await?;
+        drop(slot);
+        Ok(ReadBuf::new(Lease { buf, turn }, len))
+    }
+}
+
+impl fmt::Debug for DiskReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskReader")
+            .field("volumes", &self.inner.drives.len())
+            .field("pool", &self.inner.pool)
+            .finish()
+    }
+}
+
+async fn read_exact(file: &File, buf: PoolBuf, offset: u64, len: usize) -> io::Result<PoolBuf> {
+    let mut buf = buf;
+    let mut done = 0;
+    let mut retries_left = RETRIES_MAX;
+    loop {
+        let (result, back) = read_once(file, buf, done..len, offset + done as u64).await;
+        buf = back;
+        match result {
+            Ok(moved) if done + moved == len => return Ok(buf),
+            Ok(moved) => {
+                // Direct reads go on at block boundaries; less than a block is the file's end.
+                let kept = moved - moved % BLOCK;
+                if kept == 0 {
+                    let moved = done + moved;
+                    let short = ShortTransfer { kind: "read", offset, wanted: len, moved };
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, short));
+                }
+                done += kept;
+            }
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EINTR) if retries_left > 0 => retries_left -= 1,
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+async fn read_once(
+    file: &File,
+    buf: PoolBuf,
+    range: std::ops::Range<usize>,
+    offset: u64,
+) -> (io::Result<usize>, PoolBuf) {
+    match buf {
+        PoolBuf::Fixed(buf) => {
+            let (result, slice) = file.read_fixed_at(buf.slice(range), offset).await;
+            (result, PoolBuf::Fixed(slice.into_inner()))
+        }
+        PoolBuf::Plain(buf) => {
+            let (result, slice) = file.read_at(buf.slice(range), offset).await;
+            (result, PoolBuf::Plain(slice.into_inner()))
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Who holds which arena block: reference counts and the free list, without the memory.
+//!
+//! Invariant: a slot is either on the free list with count 0, or held with count >= 1. It moves
+//! to the free list exactly once, by the thread that dropped the last handle.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+
+use parking_lot::Mutex;
+
+/// Far above any honest number of handles to one block, far below overflow.
+const REFS_MAX: u32 = 1 << 30;
+
+/// One block's state. On its own cache line: neighbours belong to other objects and cores.
+#[repr(align(64))]
+struct Slot {
+    refs: AtomicU32,
+    /// Bytes from the block's start that readers may see. Only the one writer raises it.
+    published: AtomicU32,
+    /// The writer is gone and the tail up to the next 4 KiB boundary is zero.
+    sealed: AtomicBool,
+}
+
+pub(crate) struct Slots {
+    slots: Box<[Slot]>,
+    /// Last in, first out: the block freed last is the one still warm in the cache.
+    free: Mutex<Vec<u32>>,
+    /// Follows `free.len()`, so that gauges do not take the lock.
+    free_count: AtomicUsize,
+}
+
+impl Slots {
+    pub(crate) fn new(count: usize) -> Slots {
+        let count_u32 = u32::try_from(count).expect("fewer than 2^32 arena blocks");
+        let slots = (0..count)
+            .map(|_| Slot {
+                refs: AtomicU32::new(0),
+                published: AtomicU32::new(0),
+                sealed: AtomicBool::new(false),
+            })
+            .collect();
+        // Reversed, so that a fresh arena is filled from its start.
+        let free = (0..count_u32).rev().collect();
+        Slots { slots, free: Mutex::new(free), free_count: AtomicUsize::new(count) }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn free_count(&self) -> usize {
+        self.free_count.load(Ordering::Relaxed)
+    }
+
+    /// Takes a free slot, with one handle on it and nothing published.
+    pub(crate) fn take(&self) -> Option<u32> {
+        let index = {
+            let mut free = self.free.lock();
+            let index = free.pop()?;
+            self.free_count.store(free.len(), Ordering::Relaxed);
+            index
+        };
+        let slot = &self.slots[index as usize];
+        slot.published.store(0, Ordering::Relaxed);
+        slot.sealed.store(false, Ordering::Relaxed);
+        let before = slot.refs.swap(1, Ordering::Relaxed);
+        assert_eq!(before, 0, "arena block {index} was on the free list while held");
+        Some(index)
+    }
+
+    /// One more handle, made from an existing one.
+    pub(crate) fn retain(&self, index: u32) {
+        let before = self.slots[index as usize].refs.fetch_add(1, Ordering::Relaxed);
+        assert!(before > 0 && before < REFS_MAX, "arena block {index}: {before} handles");
+    }
+
+    /// One handle less. True when it was the last and the slot is free again.
+    pub(crate) fn release(&self, index: u32) -> bool {
+        let before = self.slots[index as usize].refs.fetch_sub(1, Ordering::Release);
+        assert!(before > 0, "arena block {index} was released more often than held");
+        if before > 1 {
+            return false;
+        }
+        // Every other holder's last access happens before the block can be handed out again.
+        fence(Ordering::Acquire);
+        let mut free = self.free.lock();
+        assert!(free.len() < self.slots.len());
+        free.push(index);
+        self.free_count.store(free.len(), Ordering::Relaxed);
+        true
+    }
+
+    pub(crate) fn published(&self, index: u32) -> usize {
+        self.slots[index as usize].published.load(Ordering::Acquire) as usize
+    }
+
+    /// Makes the first `len` bytes visible. Called by the one writer, after it wrote them.
+    pub(crate) fn publish(&self, index: u32, len: usize) {
+        let published = &self.slots[index as usize].published;
+        let len = u32::try_from(len).expect("a block is shorter than 4 GiB");
+        assert!(len >= published.load(Ordering::Relaxed), "published bytes never shrink");
+        published.store(len, Ordering::Release);
+    }
+
+    pub(crate) fn seal(&self, index: u32) {
+        self.slots[index as usize].sealed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_sealed(&self, index: u32) -> bool {
+        self.slots[index as usize].sealed.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_free_again_only_after_its_last_handle() {
+        let slots = Slots::new(1);
+        let index = slots.take().unwrap();
+        slots.retain(index);
+        assert_eq!(slots.take(), None);
+        assert!(!slots.release(index));
+        assert_eq!(slots.take(), None);
+        assert!(slots.release(index));
+        assert_eq!(slots.take(), Some(index));
+    }
+
+    #[test]
+    #[should_panic(expected = "released more often than held")]
+    fn releasing_a_free_slot_is_refused() {
+        let slots = Slots::new(1);
+        let index = slots.take().unwrap();
+        slots.release(index);
+        slots.release(index);
+    }
+
+    #[test]
+    fn a_taken_slot_starts_with_nothing_published_and_unsealed() {
+        let slots = Slots::new(1);
+        let index = slots.take().unwrap();
+        slots.publish(index, 100);
+        slots.seal(index);
+        slots.release(index);
+        let index = slots.take().unwrap();
+        assert_eq!(slots.published(index), 0);
+        assert!(!slots.is_sealed(index));
+    }
+
+    #[test]
+    fn slots_taken_by_many_threads_are_never_handed_out_twice() {
+        const COUNT: usize = 7;
+        let slots = Slots::new(COUNT);
+        let held: Vec<AtomicBool> = (0..COUNT).map(|_| AtomicBool::new(false)).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        let Some(index) = slots.take() else { continue };
+                        assert!(!held[index as usize].swap(true, Ordering::Relaxed));
+                        slots.retain(index);
+                        assert!(!slots.release(index));
+                        assert!(held[index as usize].swap(false, Ordering::Relaxed));
+                        assert!(slots.release(index));
+                    }
+                });
+            }
+        });
+        assert_eq!(slots.free_count(), COUNT);
+    }
+}
