@@ -130,7 +130,7 @@ pub struct RecordHeader {
     pub payload_len: u64,
     /// Void only: bytes the hole takes, a multiple of the block size. 0 for all other kinds.
     pub hole_len: u32,
-    /// XXH3-128 of the payload; the object's strong validator.
+    /// XXH3-128 of the payload (seed 0) as a little-endian number; the object's strong validator.
     pub content_hash: [u8; 16],
     /// Hash of the key; all zero for carry and void.
     pub key_hash: KeyHash,
