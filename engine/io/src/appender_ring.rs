@@ -16,7 +16,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::BLOCK;
 use crate::buffers::AlignedBuf;
@@ -36,6 +36,9 @@ pub const SUBMIT_MAX: usize = 32;
 
 /// Kernel operations (pieces of at most [`OPERATION_MAX`]) that may be queued or in flight.
 pub const QUEUE_MAX: usize = 1024;
+
+/// The longest wait. Nobody waits so long for nothing; it keeps deadlines representable.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// The smallest ring: two full submits.
 const ENTRIES_MIN: u32 = 64;
@@ -144,20 +147,26 @@ impl WriteRing {
     }
 
     /// Submits what is queued, then waits until a completion can be popped, the waker is used,
-    /// or `timeout` has passed. Look at the queues that the waker guards after it returns.
+    /// or `timeout` (at most an hour) has passed. Look at the queues that the waker guards after
+    /// it returns.
     pub fn submit_and_wait(&mut self, timeout: Duration) -> io::Result<()> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(WAIT_MAX);
         loop {
-            self.submit_queued()?;
+            self.arm_waker();
+            self.submit_full_batches()?;
             let left = deadline.saturating_duration_since(Instant::now());
             let idle = self.done.is_empty() && !self.woken;
             self.enter(usize::from(idle), left)?;
             self.reap();
-            if !self.done.is_empty() || self.woken || left.is_zero() {
-                self.woken = false;
-                // What the reaping made room for must not wait for the caller's next turn.
-                return self.submit_queued();
+            if self.done.is_empty() && !self.woken && !left.is_zero() {
+                continue;
             }
+            self.woken = false;
+            // What the reaping made room for must not wait for the caller's next turn.
+            if self.submit_full_batches()? > 0 {
+                self.enter(0, Duration::ZERO)?;
+            }
+            return Ok(());
         }
     }
 
@@ -175,14 +184,13 @@ impl WriteRing {
         Ok(pushed)
     }
 
-    /// Gives the kernel all it may have now, at most [`SUBMIT_MAX`] per call. The last batch is
-    /// left staged for the enter that waits.
-    fn submit_queued(&mut self) -> io::Result<()> {
-        self.arm_waker();
+    /// Gives the kernel what it may have now in batches of [`SUBMIT_MAX`]. The last, smaller
+    /// batch stays staged for the next enter; returns its size.
+    fn submit_full_batches(&mut self) -> io::Result<usize> {
         loop {
             let staged = self.stage();
             if staged < SUBMIT_MAX {
-                return Ok(());
+                return Ok(staged);
             }
             self.enter(0, Duration::ZERO)?;
         }
@@ -235,15 +243,8 @@ impl WriteRing {
     /// a long queue; the rest comes with the next enter, which then does not block.
     fn reap(&mut self) {
         loop {
-            let mut queue = self.ring.completion();
-            queue.sync();
-            let batch: Vec<cqueue::Entry> = queue.collect();
-            if batch.is_empty() {
-                return;
-            }
-            for entry in batch {
-                self.complete(entry.user_data(), entry.result());
-            }
+            let Some(entry) = self.ring.completion().next() else { return };
+            self.complete(entry.user_data(), entry.result());
         }
     }
 

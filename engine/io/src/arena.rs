@@ -9,13 +9,13 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::ops::Range;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
 use crate::mapping::Mapping;
-use crate::slots::Slots;
+use crate::slots::{self, Slots};
 use crate::spare::Spare;
 use crate::{BLOCK, round_up_to_block};
 
@@ -132,12 +132,15 @@ impl Clone for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if !self.shared().slots.release(self.index) {
+        let refs = std::ptr::from_ref(self.shared().slots.refs(self.index));
+        // SAFETY: the counter is alive: this handle is still counted in it.
+        if !slots::release(unsafe { &*refs }) {
             return;
         }
         // SAFETY: this was the last handle of the block, so the count that `try_alloc` put aside
         // for it is ours to give back, once.
         let shared = unsafe { Arc::from_raw(self.shared.as_ptr().cast_const()) };
+        shared.slots.give_back(self.index);
         shared.freed.notify_one();
     }
 }
@@ -213,7 +216,8 @@ impl BlockWriter {
         self.share()
     }
 
-    /// Lends the tail, at most `max_len` bytes of it, to a receive operation.
+    /// Lends the tail, at most `max_len` bytes of it, to a receive operation. Panics when that is
+    /// nothing: a receive of 0 bytes looks like the end of the stream.
     pub fn into_spare(self, max_len: usize) -> Spare {
         Spare::new(self, max_len)
     }
@@ -308,7 +312,7 @@ impl Block {
         let start = unsafe { self.handle.base().add(range.start) };
         // SAFETY: the block is held, so its memory is mapped and initialised; not written to, by
         // the caller's promise.
-        unsafe { &*ptr::slice_from_raw_parts(start.as_ptr(), len) }
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
     }
 }
 

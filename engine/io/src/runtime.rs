@@ -21,7 +21,7 @@ pub use reader::{DiskReader, READS_PER_DRIVE_MAX};
 /// the ring's descriptor, which deferred completions do not make readable.
 pub fn block_on<F: Future>(entries: u32, future: F) -> io::Result<F::Output> {
     let mut ring = tokio_uring::uring_builder();
-    ring.setup_coop_taskrun().setup_taskrun_flag().setup_single_issuer();
+    ring.setup_coop_taskrun().setup_single_issuer();
     let mut builder = tokio_uring::builder();
     builder.entries(entries).uring_builder(&ring);
     let runtime = match tokio_uring::Runtime::new(&builder) {

@@ -73,20 +73,18 @@ impl Slots {
         assert!(before > 0 && before < REFS_MAX, "arena block {index}: {before} handles");
     }
 
-    /// One handle less. True when it was the last and the slot is free again.
-    pub(crate) fn release(&self, index: u32) -> bool {
-        let before = self.slots[index as usize].refs.fetch_sub(1, Ordering::Release);
-        assert!(before > 0, "arena block {index} was released more often than held");
-        if before > 1 {
-            return false;
-        }
-        // Every other holder's last access happens before the block can be handed out again.
-        fence(Ordering::Acquire);
+    /// The count of one slot, for [`release`].
+    pub(crate) fn refs(&self, index: u32) -> &AtomicU32 {
+        &self.slots[index as usize].refs
+    }
+
+    /// Puts a slot back whose last handle is gone. Called once for every `release` that said so.
+    pub(crate) fn give_back(&self, index: u32) {
+        assert_eq!(self.slots[index as usize].refs.load(Ordering::Relaxed), 0);
         let mut free = self.free.lock();
         assert!(free.len() < self.slots.len());
         free.push(index);
         self.free_count.store(free.len(), Ordering::Relaxed);
-        true
     }
 
     pub(crate) fn published(&self, index: u32) -> usize {
@@ -110,9 +108,32 @@ impl Slots {
     }
 }
 
+/// One handle less. True when it was the last: the caller then gives the slot back.
+///
+/// It takes the counter alone, not the table: as soon as the count is down, another thread may
+/// drop the last handle and with it the whole table.
+pub(crate) fn release(refs: &AtomicU32) -> bool {
+    let before = refs.fetch_sub(1, Ordering::Release);
+    assert!(before > 0, "an arena block was released more often than held");
+    if before > 1 {
+        return false;
+    }
+    // Every other holder's last access happens before the block can be handed out again.
+    fence(Ordering::Acquire);
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn drop_handle(slots: &Slots, index: u32) -> bool {
+        let last = release(slots.refs(index));
+        if last {
+            slots.give_back(index);
+        }
+        last
+    }
 
     #[test]
     fn a_slot_is_free_again_only_after_its_last_handle() {
@@ -120,9 +141,9 @@ mod tests {
         let index = slots.take().unwrap();
         slots.retain(index);
         assert_eq!(slots.take(), None);
-        assert!(!slots.release(index));
+        assert!(!drop_handle(&slots, index));
         assert_eq!(slots.take(), None);
-        assert!(slots.release(index));
+        assert!(drop_handle(&slots, index));
         assert_eq!(slots.take(), Some(index));
     }
 
@@ -131,8 +152,8 @@ mod tests {
     fn releasing_a_free_slot_is_refused() {
         let slots = Slots::new(1);
         let index = slots.take().unwrap();
-        slots.release(index);
-        slots.release(index);
+        drop_handle(&slots, index);
+        drop_handle(&slots, index);
     }
 
     #[test]
@@ -141,7 +162,7 @@ mod tests {
         let index = slots.take().unwrap();
         slots.publish(index, 100);
         slots.seal(index);
-        slots.release(index);
+        drop_handle(&slots, index);
         let index = slots.take().unwrap();
         assert_eq!(slots.published(index), 0);
         assert!(!slots.is_sealed(index));
@@ -159,9 +180,9 @@ mod tests {
                         let Some(index) = slots.take() else { continue };
                         assert!(!held[index as usize].swap(true, Ordering::Relaxed));
                         slots.retain(index);
-                        assert!(!slots.release(index));
+                        assert!(!drop_handle(&slots, index));
                         assert!(held[index as usize].swap(false, Ordering::Relaxed));
-                        assert!(slots.release(index));
+                        assert!(drop_handle(&slots, index));
                     }
                 });
             }

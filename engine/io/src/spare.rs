@@ -17,6 +17,7 @@ pub struct Spare {
 impl Spare {
     pub(crate) fn new(writer: BlockWriter, max_len: usize) -> Spare {
         let max = max_len.min(writer.remaining());
+        assert!(max > 0, "a spare of no bytes: {max_len} of {}", writer.remaining());
         Spare { writer, max, filled: 0 }
     }
 

@@ -105,6 +105,25 @@ impl VolumeFile {
         create::create_with(path, len, first, progress)
     }
 
+    /// Writes `first` (offset and bytes, whole drive blocks) onto a block device, durably, and
+    /// nothing else: a device needs no allocation, and what an earlier store left on it carries
+    /// other checksums. Fails when the device is mounted or in use.
+    pub fn prepare_device(path: &Path, first: &[(u64, &[u8])]) -> Result<(), VolumeError> {
+        let volume = VolumeFile::open_direct(path)?;
+        if !volume.is_device {
+            return Err(VolumeError::Exists { path: path.into() });
+        }
+        let written = first.iter().try_for_each(|(offset, bytes)| volume.write_at(bytes, *offset));
+        let written = written.and_then(|()| volume.sync());
+        written.map_err(|source| VolumeError::io("write", path, source))
+    }
+
+    /// The process that has this volume open for writing, as far as the kernel tells. For tools
+    /// that opened it read-only.
+    pub fn holder_pid(&self) -> Option<u32> {
+        lock::holder_pid(&self.file)
+    }
+
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.path

@@ -25,8 +25,8 @@ pub enum WriteSource {
     Aligned(AlignedBuf),
     /// Part of an arena block. The zero padding of a sealed block may be included.
     Block(Block, Range<usize>),
-    /// Parts of arena blocks, written one after the other as one run of bytes.
-    Blocks(Vec<(Block, Range<usize>)>),
+    /// Several, written one after the other as one run of bytes: a header and its payload.
+    Gather(Vec<WriteSource>),
 }
 
 impl WriteSource {
@@ -35,7 +35,7 @@ impl WriteSource {
         match self {
             WriteSource::Aligned(buf) => buf.len(),
             WriteSource::Block(_, range) => range.len(),
-            WriteSource::Blocks(parts) => parts.iter().map(|(_, range)| range.len()).sum(),
+            WriteSource::Gather(parts) => parts.iter().map(WriteSource::len).sum(),
         }
     }
 
@@ -49,9 +49,7 @@ impl WriteSource {
         match self {
             WriteSource::Aligned(buf) => vec![buf],
             WriteSource::Block(block, range) => vec![drive_bytes(block, range)],
-            WriteSource::Blocks(parts) => {
-                parts.iter().map(|(block, range)| drive_bytes(block, range)).collect()
-            }
+            WriteSource::Gather(parts) => parts.iter().flat_map(WriteSource::parts).collect(),
         }
     }
 }
