@@ -18,6 +18,10 @@ pub const OPEN_ZONES_MAX: usize = 64;
 pub const DATA_OFFSET: u64 = 1 << 20;
 /// Offsets of the two checkpoint slots.
 pub const CHECKPOINT_SLOTS: [u64; 2] = [BLOCK as u64, 2 * BLOCK as u64];
+/// Offset of the carry journal: the kills that leave a zone are durable here before the zone is reused.
+pub const CARRY_JOURNAL_OFFSET: u64 = 64 << 10;
+/// Bytes of the carry journal.
+pub const CARRY_JOURNAL_LEN: u64 = DATA_OFFSET - CARRY_JOURNAL_OFFSET;
 /// Smallest zone (tests only; the product rule never goes below 8 MiB).
 pub const ZONE_SIZE_MIN: u64 = 64 << 10;
 /// Largest zone: lengths and offsets within a zone fit in 32 bits.
@@ -126,5 +130,87 @@ impl Geometry {
             payload -= BLOCK as u64;
         }
         payload
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_product_rule_gives_sixteenths_within_8_and_256_mib() {
+        let cases = [
+            (32 * MIB, 8 * MIB, 4),
+            (200 * MIB, 8 * MIB, 25),
+            (1024 * MIB, 64 * MIB, 16),
+            (1500 * MIB, 64 * MIB, 23),
+            (4096 * MIB, 256 * MIB, 16),
+            (10 << 40, 256 * MIB, 40960),
+        ];
+        for (capacity, zone_size, zone_count) in cases {
+            let geometry = Geometry::for_capacity(capacity).unwrap();
+            assert_eq!((geometry.zone_size(), geometry.zone_count()), (zone_size, zone_count));
+        }
+    }
+
+    #[test]
+    fn a_capacity_too_small_or_too_large_is_refused_with_the_bounds() {
+        let found = CAPACITY_MIN - 1;
+        let small = FormatError::Capacity { found, min: CAPACITY_MIN };
+        assert_eq!(Geometry::for_capacity(found), Err(small));
+        for capacity in [u64::MAX, ZONE_SIZE_MAX << 33, ZONE_SIZE_MAX << 23] {
+            let large = Geometry::for_capacity(capacity);
+            assert!(matches!(large, Err(FormatError::ZoneCount { .. })), "{large:?}");
+        }
+    }
+
+    #[test]
+    fn a_volume_made_for_a_device_fits_it_and_wastes_less_than_a_zone() {
+        for device_len in [34 * MIB, 1024 * MIB, 1_000_204_886_016] {
+            let geometry = Geometry::for_device(device_len).unwrap();
+            let unused = device_len - geometry.volume_len();
+            assert!(unused < geometry.zone_size(), "{device_len}: {unused} unused");
+        }
+        assert!(Geometry::for_device(0).is_err());
+    }
+
+    #[test]
+    fn odd_zone_sizes_and_counts_are_refused() {
+        for zone_size in [0, 1, 4096, ZONE_SIZE_MIN / 2, 3 * ZONE_SIZE_MIN, 2 * ZONE_SIZE_MAX] {
+            let refused = Geometry::new(zone_size, 8);
+            assert!(
+                matches!(refused, Err(FormatError::ZoneSize { found, .. }) if found == zone_size)
+            );
+        }
+        for zone_count in [0, 3, ZONE_COUNT_MAX + 1] {
+            let refused = Geometry::new(MIB, zone_count);
+            assert!(matches!(refused, Err(FormatError::ZoneCount { .. })));
+        }
+    }
+
+    #[test]
+    fn zones_tile_the_volume_between_the_first_mib_and_the_last_block() {
+        let geometry = Geometry::new(MIB, 5).unwrap();
+        let mut ends = (0..5).map(|zone| geometry.zone_offset(zone) + geometry.zone_size());
+        assert_eq!(geometry.zone_offset(0), DATA_OFFSET);
+        assert!(ends.clone().zip(1..5).all(|(end, next)| end == geometry.zone_offset(next)));
+        assert_eq!(ends.next_back(), Some(geometry.header_b_offset()));
+        assert_eq!(geometry.volume_len(), geometry.header_b_offset() + BLOCK as u64);
+    }
+
+    #[test]
+    fn the_largest_payload_fills_a_zone_to_the_block_in_every_zone_size() {
+        for shift in 16..=28 {
+            let geometry = Geometry::new(1 << shift, 4).unwrap();
+            let room = geometry.zone_size() - BLOCK as u64 - footer_len(1, 1, KEY_LEN_MAX as u64);
+            let taken =
+                |payload| RecordShape::of(KEY_LEN_MAX, METADATA_LEN_MAX, payload).record_len as u64;
+            let max = geometry.record_payload_max();
+            assert!(taken(max) <= room && taken(max + 1) > room, "zone of 2^{shift}: {max}");
+        }
+        let product = Geometry::for_capacity(1 << 30).unwrap();
+        assert_eq!(product.record_payload_max(), 64 * MIB - 7 * BLOCK as u64);
     }
 }

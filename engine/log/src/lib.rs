@@ -1,2 +1,29 @@
-//! The log of tapeloop as a pure state machine.
+//! The log of tapeloop as a pure state machine: append, group commit, seal, overwrite, delete, expiry
+//! of whole zones, eviction under pressure, and recovery.
+//!
+//! No I/O, no clock, no thread of its own, no unsafe: times and I/O results are arguments, so that a
+//! simulator can drive the very code that runs on drives. See docs/architecture.md.
 #![forbid(unsafe_code)]
+
+mod class;
+mod clock;
+mod directory;
+mod index;
+mod log;
+mod prepare;
+mod recent;
+mod reclaim;
+mod recover;
+mod scan;
+mod seal;
+mod types;
+mod zone;
+
+pub use clock::{AWAY_MS_MAX, MachineTime, StoreClock};
+pub use directory::{Candidates, Directory, Location};
+pub use index::{INDEXED_BLOCKS_MAX, INDEXED_LEN_MAX, Index, IndexBuilder, IndexEntry};
+pub use log::Log;
+pub use recover::{Finding, Recovery, RecoveryRead, RecoveryReport};
+pub use types::{
+    Append, AppendError, Event, GroupPolicy, Io, IoFailure, IoOp, LogStats, Op, Put, Ticket,
+};

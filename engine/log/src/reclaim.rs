@@ -1,0 +1,94 @@
+//! Zones go back into use: expired ones for free, others under pressure.
+//!
+//! Order under pressure, when nothing has expired: zones of groups over their quota first, then the zone
+//! whose last object is nearest its expiry. Groups with a guarantee never give.
+
+use crate::log::Log;
+use crate::zone::ZoneState;
+use tapeloop_format::BLOCK;
+
+impl Log {
+    /// After recovery: open zones back to their classes, everything expired to the free list.
+    pub(crate) fn adopt_zones(&mut self) {
+        let mut free: Vec<u32> = (0..self.zones.len() as u32)
+            .filter(|zone| self.zones[*zone as usize].state == ZoneState::Free)
+            .collect();
+        free.sort_by_key(|zone| (self.zones[*zone as usize].lap > 0, *zone));
+        self.free = free.into();
+        let open: Vec<u32> = self.open.keys().copied().collect();
+        for zone in open {
+            if self.open[&zone].closing {
+                continue;
+            }
+            let class = self.class_for(self.zones[zone as usize].class);
+            self.classes[class].zones.push_back(zone);
+        }
+        for class in &mut self.classes {
+            let zones = &self.zones;
+            class.zones.make_contiguous().sort_by_key(|zone| zones[*zone as usize].base_position);
+        }
+        self.expire_zones();
+    }
+
+    /// Frees sealed zones in which everything has expired, in O(1) each: their entries die at once.
+    pub(crate) fn expire_zones(&mut self) {
+        let (now_ms, running) = (self.now_ms, self.is_running());
+        for zone in 0..self.zones.len() as u32 {
+            let meta = &mut self.zones[zone as usize];
+            if meta.max_expires_ms > now_ms || meta.bad {
+                continue;
+            }
+            match meta.state {
+                ZoneState::Sealed => {
+                    meta.state = ZoneState::Free;
+                    self.directory.set_lap(zone, meta.lap, false);
+                    self.free.push_back(zone);
+                    self.stats.zones_expired += 1;
+                }
+                ZoneState::Open if running => self.close_if_expired(zone),
+                _ => {}
+            }
+        }
+    }
+
+    /// An open zone whose objects are all gone, in a class that nobody uses any more.
+    fn close_if_expired(&mut self, zone: u32) {
+        let open = &self.open[&zone];
+        if open.used > BLOCK as u64 && open.in_flight == 0 && !open.closing {
+            self.close_zone(zone);
+        }
+    }
+
+    /// A zone for the next lap: a free one, else one that must give. `None`: nothing may be taken.
+    pub(crate) fn take_zone(&mut self) -> Option<u32> {
+        if let Some(zone) = self.free.pop_front() {
+            return Some(zone);
+        }
+        let sealed = |zone: &u32| {
+            let meta = &self.zones[*zone as usize];
+            meta.state == ZoneState::Sealed && !meta.bad && !self.is_guaranteed(meta.class.group)
+        };
+        let zone = (0..self.zones.len() as u32).filter(sealed).min_by_key(|zone| {
+            let meta = &self.zones[*zone as usize];
+            (!self.is_over_quota(meta.class.group), meta.max_expires_ms, meta.base_position)
+        })?;
+        let meta = &self.zones[zone as usize];
+        self.stats.zones_evicted += 1;
+        self.stats.evicted_early_ms = meta.max_expires_ms.saturating_sub(self.now_ms);
+        self.stats.retention_achieved_ms = self.now_ms.saturating_sub(meta.opened_ms);
+        Some(zone)
+    }
+
+    fn is_guaranteed(&self, group: u64) -> bool {
+        self.options.groups.iter().any(|policy| policy.group == group && policy.guaranteed)
+    }
+
+    fn is_over_quota(&self, group: u64) -> bool {
+        let policy = self.options.groups.iter().find(|policy| policy.group == group);
+        let Some(quota_bytes) = policy.and_then(|policy| policy.quota_bytes) else { return false };
+        let held = self.zones.iter().filter(|zone| {
+            zone.class.group == group && matches!(zone.state, ZoneState::Open | ZoneState::Sealed)
+        });
+        held.count() as u64 * self.options.geometry.zone_size() > quota_bytes
+    }
+}
