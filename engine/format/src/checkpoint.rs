@@ -194,3 +194,49 @@ impl OpenZoneMark {
         Ok(OpenZoneMark { zone_lap: ZoneLap { zone, lap }, durable_len })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(sequence: u64) -> Checkpoint {
+        Checkpoint {
+            sequence,
+            incarnation: 1,
+            clock: ClockMark::default(),
+            durable_lsn: 0,
+            next_lsn: 1,
+            next_base_position: 0,
+            open_zones: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_newest_valid_slot_counts() {
+        let newest = |a, b| Checkpoint::newest([a, b]).map(|checkpoint| checkpoint.sequence);
+        let torn = || Err(FormatError::Blank { what: Structure::Checkpoint });
+        assert_eq!(newest(Ok(numbered(4)), Ok(numbered(5))), Some(5));
+        assert_eq!(newest(Ok(numbered(6)), Ok(numbered(5))), Some(6));
+        assert_eq!(newest(torn(), Ok(numbered(5))), Some(5));
+        assert_eq!(newest(Ok(numbered(4)), torn()), Some(4));
+        assert_eq!(newest(torn(), torn()), None);
+    }
+
+    #[test]
+    fn a_checkpoint_never_overwrites_the_one_before_it() {
+        for sequence in 1..10 {
+            assert_ne!(numbered(sequence).slot_offset(), numbered(sequence + 1).slot_offset());
+        }
+    }
+
+    #[test]
+    fn as_many_open_zones_as_the_format_allows_are_kept() {
+        let store_id = StoreId([3; 16]);
+        let mark = |zone| OpenZoneMark {
+            zone_lap: ZoneLap { zone, lap: 9 },
+            durable_len: u64::from(zone) * BLOCK as u64,
+        };
+        let full = Checkpoint { open_zones: (0..64).map(mark).collect(), ..numbered(2) };
+        assert_eq!(Checkpoint::decode(&full.encode(&store_id)[..], &store_id), Ok(full));
+    }
+}

@@ -135,3 +135,45 @@ impl PayloadChecksums {
         self.chunk_len = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: StoreId = StoreId(*b"0123456789abcdef");
+
+    #[test]
+    fn a_salted_checksum_is_the_crc_of_store_id_and_bytes() {
+        let joined = [&STORE.0[..], b"some bytes"].concat();
+        assert_eq!(STORE.salt().crc(b"some bytes"), crc32fast::hash(&joined));
+        assert_eq!(Salt::NONE.crc(b"123456789"), 0xcbf4_3926);
+        assert_ne!(STORE.salt().crc(b""), StoreId([0; 16]).salt().crc(b""));
+    }
+
+    #[test]
+    fn the_chunk_table_does_not_depend_on_how_the_payload_arrived() {
+        let payload: Vec<u8> = (0..3 * CHUNK + 5).map(|i| (i % 253) as u8).collect();
+        let expected: Vec<u32> =
+            payload.chunks(CHUNK).map(|chunk| chunk_crc(STORE.salt(), chunk)).collect();
+        for piece_len in [1000, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, payload.len()] {
+            let mut checksums = PayloadChecksums::new(STORE.salt());
+            payload.chunks(piece_len).for_each(|piece| checksums.update(piece));
+            assert_eq!(checksums.finish()[..], expected, "pieces of {piece_len}");
+        }
+        assert_eq!(PayloadChecksums::new(STORE.salt()).finish().len(), 0);
+    }
+
+    #[test]
+    fn a_store_id_reads_back_from_what_it_prints() {
+        let text = STORE.to_string();
+        assert_eq!(text, "30313233-3435-3637-3839-616263646566");
+        assert_eq!(text.parse(), Ok(STORE));
+        assert_eq!(text.to_uppercase().parse(), Ok(STORE));
+        let long = format!("{text}0");
+        let dashed = text.replace('3', "-");
+        for bad in ["", "30313233343536373839616263646566", &long, &dashed, &text.replace('6', "g")]
+        {
+            assert_eq!(bad.parse::<StoreId>(), Err(StoreIdParseError), "{bad:?}");
+        }
+    }
+}

@@ -220,3 +220,34 @@ pub(crate) fn all_zero(what: Structure, bytes: &[u8], offset: usize) -> Result<(
         Some(at) => Err(FormatError::Reserved { what, offset: offset + at, found: bytes[at] }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Field = Field::first("a", 4);
+    const B: Field = A.then("b", 4);
+
+    #[test]
+    fn a_layout_with_a_gap_an_overlap_or_a_crooked_integer_does_not_hold() {
+        assert!(layout_holds(&[A, B], 8));
+        assert!(!layout_holds(&[A, B], 9));
+        assert!(!layout_holds(&[B], 8));
+        assert!(!layout_holds(&[A, A], 8));
+        assert!(!layout_holds(&[A, B.then("c", 0)], 8));
+        assert!(!layout_holds(&[A, B.then("c", 1), B.then("c", 1).then("d", 2)], 11));
+    }
+
+    #[test]
+    fn integers_lie_little_endian() {
+        let mut bytes = [0; 8];
+        Writer::new(&mut bytes).u32(A, 0x0403_0201).u32(B, 5);
+        assert_eq!(bytes, [1, 2, 3, 4, 5, 0, 0, 0]);
+        let reader = Reader::new(Structure::Record, &bytes, 8).unwrap();
+        assert_eq!((reader.u32(A), reader.u32(B)), (0x0403_0201, 5));
+        assert_eq!(
+            reader.zero(B),
+            Err(FormatError::Reserved { what: Structure::Record, offset: 4, found: 5 })
+        );
+    }
+}

@@ -289,3 +289,83 @@ impl FooterBuilder {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ZoneLap;
+
+    const ZONE: ZoneHeader = ZoneHeader {
+        zone: 3,
+        lap: 1,
+        base_position: 1 << 20,
+        class: crate::ClassId { bucket: 6, group: 0 },
+        opened_store_ms: 10_500,
+        incarnation: 1,
+    };
+
+    fn entry(key_len: u16, expires_after_s: u32) -> FooterEntry {
+        FooterEntry {
+            key_hash: KeyHash([2; 16]),
+            lsn: 9,
+            offset_blocks: 1,
+            payload_len: 10,
+            expires_after_s,
+            key_len,
+            metadata_len: 0,
+        }
+    }
+
+    #[test]
+    fn an_expiry_is_never_rounded_down() {
+        assert_eq!(entry(1, 0).expires_ms(ZONE.opened_store_ms), 10_500);
+        assert_eq!(entry(1, 3).expires_ms(ZONE.opened_store_ms), 13_500);
+        assert_eq!(entry(1, u32::MAX).expires_ms(ZONE.opened_store_ms), u64::MAX);
+    }
+
+    #[test]
+    fn the_builder_predicts_its_own_length() {
+        let mut footer = FooterBuilder::new();
+        assert_eq!(footer.encoded_len(), BLOCK as u64);
+        let kill = Kill::new(KeyHash([2; 16]), 9, ZoneLap { zone: 1, lap: 1 });
+        for _ in 0..150 {
+            let predicted = footer.encoded_len_with(1, 1, 100);
+            footer.push_put(&entry(100, 1), &[b'k'; 100]);
+            footer.push_kill(&kill);
+            assert_eq!(footer.encoded_len(), predicted);
+        }
+        let summary = FooterSummary {
+            sealed_store_ms: 11_000,
+            used_len: 151 * BLOCK as u64,
+            lsn_first: 9,
+            lsn_last: 9,
+            expires_ms_max: 11_500,
+        };
+        let bytes = footer.encode(&StoreId([7; 16]), &ZONE, 1 << 20, &summary);
+        assert_eq!(bytes.len() as u64, footer.encoded_len());
+        assert_eq!(bytes.len(), 9 * BLOCK, "two blocks of entries, two of kills, four of keys");
+    }
+
+    #[test]
+    fn a_key_blob_that_ends_too_early_is_an_error_not_a_panic() {
+        let mut footer = FooterBuilder::new();
+        footer.push_put(&entry(4, 1), b"abcd");
+        footer.push_put(&entry(5, 1), b"efghi");
+        let entries = FooterEntries::new(&footer.entries).unwrap();
+        let found: Vec<_> = entries.with_keys(&footer.keys[..8]).collect();
+        assert_eq!(found[0], Ok((entry(4, 1), &b"abcd"[..])));
+        let what = Structure::FooterKeys;
+        assert_eq!(found[1], Err(FormatError::Truncated { what, needed: 5, found: 4 }));
+    }
+
+    #[test]
+    fn an_entry_that_reaches_beyond_any_zone_is_refused() {
+        let mut bytes = [0; FOOTER_ENTRY_LEN];
+        FooterEntry { payload_len: ZONE_SIZE_MAX as u32, ..entry(1, 1) }.encode_into(&mut bytes);
+        let refused = FooterEntry::decode(&bytes);
+        assert!(matches!(refused, Err(FormatError::Field { field: "offset_blocks", .. })));
+        FooterEntry { offset_blocks: 0, ..entry(1, 1) }.encode_into(&mut bytes);
+        let refused = FooterEntry::decode(&bytes);
+        assert!(matches!(refused, Err(FormatError::Field { field: "offset_blocks", .. })));
+    }
+}

@@ -104,3 +104,29 @@ impl Iterator for KillList<'_> {
 }
 
 impl ExactSizeIterator for KillList<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_names_its_victims_lap_and_no_other() {
+        let victim = ZoneLap { zone: 4, lap: (1 << 32) | 9 };
+        let kill = Kill::new(KeyHash([1; 16]), 77, victim);
+        assert!(kill.names(4, victim.lap));
+        assert!(!kill.names(4, victim.lap - 1));
+        assert!(!kill.names(5, victim.lap));
+    }
+
+    #[test]
+    fn half_a_kill_is_refused() {
+        let kill = Kill::new(KeyHash([1; 16]), 77, ZoneLap { zone: 4, lap: 9 });
+        let bytes = Kill::encode_list(&[kill, kill]);
+        assert_eq!(KillList::new(&bytes).unwrap().collect::<Vec<_>>(), [kill, kill]);
+        let what = Structure::KillList;
+        assert_eq!(
+            KillList::new(&bytes[..63]).map(|kills| kills.len()),
+            Err(FormatError::Truncated { what, needed: 64, found: 63 })
+        );
+    }
+}

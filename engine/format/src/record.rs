@@ -130,7 +130,8 @@ pub struct RecordHeader {
     pub payload_len: u64,
     /// Void only: bytes the hole takes, a multiple of the block size. 0 for all other kinds.
     pub hole_len: u32,
-    /// XXH3-128 of the payload (seed 0) as a little-endian number; the object's strong validator.
+    /// Put only: XXH3-128 of the payload (seed 0) as a little-endian number, the object's strong
+    /// validator. All zero for every other kind.
     pub content_hash: [u8; 16],
     /// Hash of the key; all zero for carry and void.
     pub key_hash: KeyHash,
@@ -386,13 +387,15 @@ fn check_fields(reader: &Reader<'_>, header: &RecordHeader) -> Result<(), Format
     reader.within(LAP, header.lap, 1..=u64::MAX)?;
     reader.within(LSN, header.lsn, 1..=u64::MAX)?;
     reader.block_aligned(POSITION, header.position)?;
-    match header.kind {
-        RecordKind::Put | RecordKind::Tombstone => Ok(()),
-        RecordKind::Carry => {
-            let whole = header.payload_len - header.payload_len % KILL_LEN as u64;
-            reader.exactly(PAYLOAD_LEN, header.payload_len, whole)?;
-            reader.zero(KEY_HASH)
-        }
-        RecordKind::Void => reader.zero(KEY_HASH),
+    if header.kind == RecordKind::Carry {
+        let whole = header.payload_len - header.payload_len % KILL_LEN as u64;
+        reader.exactly(PAYLOAD_LEN, header.payload_len, whole)?;
     }
+    if header.kind != RecordKind::Put {
+        reader.zero(CONTENT_HASH)?;
+    }
+    if header.key.is_empty() {
+        reader.zero(KEY_HASH)?;
+    }
+    Ok(())
 }

@@ -47,3 +47,40 @@ impl RecordShape {
         self.payload_offset == self.header_len && self.record_len == BLOCK
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_that_fits_behind_the_header_shares_its_block() {
+        let room = BLOCK - RECORD_FIXED_LEN - 10 - 4;
+        let inline = RecordShape::of(10, 0, room as u64);
+        assert_eq!((inline.payload_offset, inline.record_len), (206, BLOCK));
+        assert!(inline.is_inline());
+        let apart = RecordShape::of(10, 0, room as u64 + 1);
+        assert_eq!((apart.payload_offset, apart.record_len), (BLOCK, 2 * BLOCK));
+        assert!(!apart.is_inline());
+    }
+
+    #[test]
+    fn the_longest_header_stays_within_its_bound() {
+        let longest = RecordShape::of(KEY_LEN_MAX, METADATA_LEN_MAX, ZONE_SIZE_MAX);
+        assert_eq!(longest.header_len, RECORD_HEADER_LEN_MAX);
+        assert_eq!(longest.header_blocks_len(), 5 * BLOCK);
+    }
+
+    #[test]
+    fn every_payload_length_around_a_boundary_is_laid_out_without_overlap() {
+        for payload_len in (0..2 * BLOCK).chain(CHUNK - 5000..CHUNK + 5000) {
+            for (key_len, metadata_len) in [(0, 0), (1, 0), (KEY_LEN_MAX, METADATA_LEN_MAX)] {
+                let shape = RecordShape::of(key_len, metadata_len, payload_len as u64);
+                assert!(shape.header_len <= shape.payload_offset);
+                assert!(shape.payload_offset + payload_len <= shape.record_len);
+                assert!(shape.record_len - shape.payload_offset - payload_len < BLOCK);
+                assert!(shape.is_inline() || shape.payload_offset.is_multiple_of(BLOCK));
+                assert!(shape.is_inline() || shape.header_len + payload_len > BLOCK);
+            }
+        }
+    }
+}

@@ -143,3 +143,30 @@ impl ZoneHeader {
         ZoneLap { zone: self.zone, lap: self.lap }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ttl_goes_to_the_smallest_power_of_two_seconds_that_holds_it() {
+        let cases = [
+            (0, 0),
+            (1, 0),
+            (1000, 0),
+            (1001, 1),
+            (2000, 1),
+            (2001, 2),
+            (60_000, 6),
+            (64_000, 6),
+            (64_001, 7),
+            (3_600_000, 12),
+            (86_400_000, 17),
+            (1000 << 31, 31),
+            (u64::MAX, 31),
+        ];
+        for (ttl_ms, bucket) in cases {
+            assert_eq!(ClassId::ttl_bucket(ttl_ms), bucket, "{ttl_ms} ms");
+        }
+    }
+}

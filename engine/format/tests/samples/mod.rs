@@ -78,7 +78,10 @@ pub fn record(kind: RecordKind, offset: u64, lsn: u64, payload: &[u8]) -> Record
         created_wall_ms: 1_767_225_601_250,
         payload_len: payload.len() as u64,
         hole_len: if kind == RecordKind::Void { 3 * BLOCK as u32 } else { 0 },
-        content_hash: xxh3_128(payload).to_le_bytes(),
+        content_hash: match kind {
+            RecordKind::Put => xxh3_128(payload).to_le_bytes(),
+            _ => [0; 16],
+        },
         key_hash: if keyed { KeyHasher::new(&STORE).hash(key) } else { KeyHash([0; 16]) },
         victim: keyed.then_some(ZoneLap { zone: 9, lap: 4 }),
         key: key.into(),
