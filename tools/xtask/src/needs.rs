@@ -1,0 +1,112 @@
+//! What the checks need from the machine. A missing tool is an error that says how to get it: a
+//! test that skips itself when its tool is away is a test that cannot fail.
+
+use std::fmt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A tool, how to see that it is there, and how to get it.
+pub(crate) struct Need {
+    name: &'static str,
+    probe: &'static [&'static str],
+    remedy: Remedy,
+}
+
+enum Remedy {
+    /// A package of Debian or Ubuntu.
+    Apt(&'static str),
+    /// A command of its own.
+    Run(&'static str),
+}
+
+const CARGO_DENY: Need = Need {
+    name: "cargo-deny",
+    probe: &["cargo", "deny", "--version"],
+    remedy: Remedy::Run("cargo install cargo-deny --locked --version 0.20.2"),
+};
+
+/// For the checks that run nothing.
+pub(crate) const LINT: [Need; 1] = [CARGO_DENY];
+
+/// For all tests.
+pub(crate) const ALL: [Need; 7] = [
+    CARGO_DENY,
+    Need { name: "ffmpeg", probe: &["ffmpeg", "-version"], remedy: Remedy::Apt("ffmpeg") },
+    Need { name: "ffprobe", probe: &["ffprobe", "-version"], remedy: Remedy::Apt("ffmpeg") },
+    Need { name: "chromium", probe: &["chromium", "--version"], remedy: Remedy::Apt("chromium") },
+    Need { name: "node", probe: &["node", "--version"], remedy: Remedy::Apt("nodejs") },
+    Need { name: "npm", probe: &["npm", "--version"], remedy: Remedy::Apt("npm") },
+    Need {
+        name: "hls.js and playwright-core",
+        probe: &["test", "-d", "tests/browser/node_modules/playwright-core"],
+        remedy: Remedy::Run("npm ci --prefix tests/browser"),
+    },
+];
+
+/// The tools that are missing and the lines that bring them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    names: Vec<&'static str>,
+    commands: Vec<String>,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "missing: {}. Install with:", self.names.join(", "))?;
+        for command in &self.commands {
+            writeln!(out, "  {command}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Tries every tool and names all that do not run.
+pub(crate) fn check(root: &Path, needs: &[Need]) -> Result<(), Missing> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !runs(root, need.probe)).collect();
+    if missing.is_empty() { Ok(()) } else { Err(remedies(&missing)) }
+}
+
+fn runs(root: &Path, probe: &[&str]) -> bool {
+    let mut command = Command::new(probe[0]);
+    command.args(&probe[1..]).current_dir(root);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn remedies(missing: &[&Need]) -> Missing {
+    let names = missing.iter().map(|need| need.name).collect();
+    let mut packages = Vec::new();
+    let mut commands = Vec::new();
+    for need in missing {
+        match need.remedy {
+            Remedy::Apt(package) if !packages.contains(&package) => packages.push(package),
+            Remedy::Apt(_) => {}
+            Remedy::Run(command) => commands.push(command.to_owned()),
+        }
+    }
+    if !packages.is_empty() {
+        commands.insert(0, format!("sudo apt-get install -y {}", packages.join(" ")));
+    }
+    Missing { names, commands }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_tool_is_named_with_the_line_that_installs_it() {
+        let needs = [
+            Need { name: "here", probe: &["true"], remedy: Remedy::Apt("never-asked-for") },
+            Need { name: "a", probe: &["no-such-program-a"], remedy: Remedy::Apt("pack") },
+            Need { name: "b", probe: &["false"], remedy: Remedy::Apt("pack") },
+            Need { name: "c", probe: &["false"], remedy: Remedy::Run("get c") },
+        ];
+        let missing = check(Path::new("/"), &needs).expect_err("three are missing");
+        assert_eq!(
+            missing.to_string(),
+            "missing: a, b, c. Install with:\n  sudo apt-get install -y pack\n  get c\n",
+        );
+        assert_eq!(check(Path::new("/"), &needs[..1]), Ok(()));
+    }
+}
