@@ -1,8 +1,9 @@
 //! The three numbers of a CMAF segment that a loop has to know or change.
 //!
 //! A strict walker over ISO BMFF boxes (ISO/IEC 14496-12): exactly one `moof` with one `traf`, in
-//! the order a fragment has them, and nothing that could hide a fourth number (no `sidx`, no `prft`).
-//! What it does not know it refuses, so a clip of another shape fails in a test, not in a player.
+//! the order a fragment has them, and nothing that could hide a fourth number (no `sidx`, no
+//! `prft`). What it does not know it refuses, so a clip of another shape fails in a test, not in a
+//! player.
 #![allow(clippy::big_endian_bytes, reason = "ISO BMFF is big-endian")]
 
 use std::ops::Range;

@@ -112,7 +112,7 @@ fn track_path(track: &Track, name: &str) -> String {
     path(&format!("{}/{name}", track.name))
 }
 
-/// The pace of the stream: segment `i` covers the two seconds from `i * SEGMENT_MS` after the epoch.
+/// The pace of the stream: segment `i` covers the two seconds from `i * SEGMENT_MS` after 1970.
 /// The wall clock is read once, so a step of it neither bunches segments nor leaves a hole.
 struct Clock {
     started: Instant,
