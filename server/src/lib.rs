@@ -1,4 +1,5 @@
 //! The HTTP origin of tapeloop.
 #![forbid(unsafe_code)]
 
-pub mod demo;
+pub mod config;
+pub mod http;
