@@ -1,0 +1,6 @@
+//! Kill list from any bytes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| tapeloop_fuzz::decoders::carry(bytes));

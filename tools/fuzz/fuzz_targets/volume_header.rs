@@ -1,0 +1,6 @@
+//! Volume header from any bytes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| tapeloop_fuzz::decoders::volume_header(bytes));
