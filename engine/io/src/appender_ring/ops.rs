@@ -342,3 +342,101 @@ impl<T> Slab<T> {
         value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FD: types::Fd = types::Fd(-1);
+    const TOKEN: u64 = 42;
+
+    /// One write of three blocks in two parts, whose only piece the kernel has.
+    fn started() -> (Ops, u64) {
+        let mut ops = Ops::default();
+        let parts = [AlignedBuf::zeroed(BLOCK), AlignedBuf::zeroed(2 * BLOCK)];
+        let source = WriteSource::Gather(parts.into_iter().map(WriteSource::Aligned).collect());
+        ops.push_write(TOKEN, source, 8 * BLOCK as u64);
+        let entry = ops.next_entry(FD).unwrap();
+        (ops, entry.get_user_data())
+    }
+
+    fn finished(end: PieceEnd) -> Completion {
+        match end {
+            PieceEnd::OperationDone(completion) => completion,
+            PieceEnd::Continues => panic!("the operation should be done"),
+        }
+    }
+
+    #[test]
+    fn a_short_write_goes_on_where_it_stopped() {
+        let (mut ops, piece) = started();
+        let end = ops.piece_ended(piece, BLOCK as i32 + 100);
+        assert!(matches!(end, PieceEnd::Continues));
+        let rest = ops.pieces.get(piece as usize);
+        assert_eq!(rest.range, BLOCK..3 * BLOCK);
+        assert_eq!(rest.memory.iter().map(|part| part.iov_len).sum::<usize>(), 2 * BLOCK);
+        assert_eq!(ops.next_entry(FD).unwrap().get_user_data(), piece);
+        let completion = finished(ops.piece_ended(piece, 2 * BLOCK as i32));
+        assert_eq!((completion.token, completion.result.unwrap()), (TOKEN, 3 * BLOCK as u32));
+        assert_eq!(ops.pieces(), 0);
+    }
+
+    #[test]
+    fn a_write_that_stops_for_good_says_where() {
+        let (mut ops, piece) = started();
+        ops.piece_ended(piece, BLOCK as i32);
+        ops.next_entry(FD).unwrap();
+        let error = finished(ops.piece_ended(piece, 0)).result.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+        let short = error.get_ref().unwrap().downcast_ref::<ShortTransfer>().unwrap();
+        let told = (short.offset, short.wanted, short.moved);
+        assert_eq!(told, (8 * BLOCK as u64, 3 * BLOCK, BLOCK));
+    }
+
+    #[test]
+    fn a_passing_error_is_tried_again_a_bounded_number_of_times() {
+        let (mut ops, piece) = started();
+        for _ in 0..RETRIES_MAX {
+            assert!(matches!(ops.piece_ended(piece, -libc::EAGAIN), PieceEnd::Continues));
+            ops.next_entry(FD).unwrap();
+        }
+        let error = finished(ops.piece_ended(piece, -libc::EAGAIN)).result.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
+    }
+
+    #[test]
+    fn a_failed_flush_is_never_tried_again() {
+        let mut ops = Ops::default();
+        ops.push_flush(TOKEN);
+        let piece = ops.next_entry(FD).unwrap().get_user_data();
+        let error = finished(ops.piece_ended(piece, -libc::EINTR)).result.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINTR));
+        assert_eq!(ops.pieces(), 0);
+    }
+
+    #[test]
+    fn a_large_write_completes_once_with_its_first_error() {
+        let mut ops = Ops::default();
+        let source = WriteSource::Aligned(AlignedBuf::zeroed(2 * OPERATION_MAX + BLOCK));
+        ops.push_write(TOKEN, source, 0);
+        let pieces: Vec<u64> =
+            std::iter::from_fn(|| ops.next_entry(FD)).map(|entry| entry.get_user_data()).collect();
+        assert_eq!(pieces.len(), 3);
+        assert!(matches!(ops.piece_ended(pieces[1], -libc::EIO), PieceEnd::Continues));
+        assert!(matches!(ops.piece_ended(pieces[0], -libc::ENOSPC), PieceEnd::Continues));
+        let error = finished(ops.piece_ended(pieces[2], BLOCK as i32)).result.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    }
+
+    #[test]
+    fn discarding_frees_what_the_kernel_never_had() {
+        let mut ops = Ops::default();
+        let source = WriteSource::Aligned(AlignedBuf::zeroed(2 * OPERATION_MAX));
+        ops.push_write(TOKEN, source, 0);
+        let piece = ops.next_entry(FD).unwrap().get_user_data();
+        ops.discard_queued();
+        assert_eq!((ops.pieces(), ops.ops.len), (1, 1), "the kernel still has one");
+        finished(ops.piece_ended(piece, OPERATION_MAX as i32));
+        assert_eq!((ops.pieces(), ops.ops.len), (0, 0));
+    }
+}
