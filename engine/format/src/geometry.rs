@@ -18,7 +18,7 @@ pub const OPEN_ZONES_MAX: usize = 64;
 pub const DATA_OFFSET: u64 = 1 << 20;
 /// Offsets of the two checkpoint slots.
 pub const CHECKPOINT_SLOTS: [u64; 2] = [BLOCK as u64, 2 * BLOCK as u64];
-/// Offset of the carry journal: the kills that leave a zone are durable here before the zone is reused.
+/// Offset of the carry journal: kills that must outlive a zone are durable here before its reuse.
 pub const CARRY_JOURNAL_OFFSET: u64 = 64 << 10;
 /// Bytes of the carry journal.
 pub const CARRY_JOURNAL_LEN: u64 = DATA_OFFSET - CARRY_JOURNAL_OFFSET;
@@ -37,7 +37,8 @@ const PRODUCT_ZONE_SIZE_MIN: u64 = 8 << 20;
 const ZONES_WANTED: u64 = 16;
 
 const _: () = assert!(CHUNK.is_multiple_of(BLOCK));
-const _: () = assert!(CHECKPOINT_SLOTS[1] + (BLOCK as u64) <= DATA_OFFSET);
+const _: () = assert!(CHECKPOINT_SLOTS[1] + (BLOCK as u64) <= CARRY_JOURNAL_OFFSET);
+const _: () = assert!(CARRY_JOURNAL_OFFSET.is_multiple_of(BLOCK as u64));
 const _: () = assert!(CAPACITY_MIN / PRODUCT_ZONE_SIZE_MIN >= ZONE_COUNT_MIN as u64);
 const _: () = assert!(ZONE_SIZE_MAX <= u32::MAX as u64);
 
