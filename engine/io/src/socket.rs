@@ -20,6 +20,12 @@ pub fn shutdown(fd: RawFd) -> io::Result<()> {
     check(unsafe { libc::shutdown(fd, libc::SHUT_RDWR) })
 }
 
+/// Makes the coming close of the socket a reset: unsent bytes are dropped, and the other side cannot
+/// take what it has for all there is.
+pub fn set_reset_on_close(fd: RawFd) -> io::Result<()> {
+    set_option(fd, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 })
+}
+
 /// Raises the soft limit of open files to the hard one and returns what it is now.
 pub fn raise_nofile_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -34,6 +40,16 @@ pub fn raise_nofile_limit() -> io::Result<u64> {
 }
 
 fn set_int(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    set_option(fd, level, name, value)
+}
+
+/// `T` is the plain C type that the option `name` takes.
+fn set_option<T: Copy>(
+    fd: RawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: T,
+) -> io::Result<()> {
     let len = mem::size_of_val(&value) as libc::socklen_t;
     let value = std::ptr::from_ref(&value).cast();
     // SAFETY: `value` points to `len` readable bytes that outlive the call.
@@ -63,6 +79,17 @@ mod tests {
         shutdown(near.as_raw_fd()).unwrap();
         assert_eq!(near.read(&mut [0; 8]).unwrap(), 0);
         assert_eq!(far.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_close_can_be_made_a_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        set_reset_on_close(near.as_raw_fd()).unwrap();
+        drop(near);
+        let error = far.read(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[test]
