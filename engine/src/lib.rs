@@ -1,2 +1,51 @@
-//! The tapeloop storage engine: open, put, get, follow, delete, list.
+//! The tapeloop storage engine: an append-only ring of preallocated zones on a drive, an index and the live
+//! edge in memory.
+//!
+//! ```no_run
+//! use tapeloop_engine::{Ack, Engine, Key, Options, PutOptions, block_on};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (engine, _recovery) = Engine::open(Options::new("tapeloop-data/volume-0.tape"))?;
+//! block_on(256, async {
+//!     let key = Key::new(*b"live/seg-1.m4s")?;
+//!     let options = PutOptions { ttl_ms: 60_000, ..PutOptions::default() };
+//!     let mut upload = engine.put(&key, options).await?;
+//!     upload.write(b"moof and mdat").await?;
+//!     upload.commit(Ack::Durable).await?; // on stable storage now
+//!     Ok::<(), Box<dyn std::error::Error>>(())
+//! })??;
+//! engine.close();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/embed.rs` is a whole program. Threads: one appender per volume belongs to the engine;
+//! everything else runs on the caller's threads, inside [`block_on`].
 #![forbid(unsafe_code)]
+
+mod admission;
+mod appender;
+mod body;
+mod chunks;
+mod engine;
+mod error;
+mod list;
+mod live;
+mod object;
+mod open;
+mod options;
+mod read;
+mod upload;
+
+pub use chunks::Chunks;
+pub use engine::{Engine, Health, Stats};
+pub use error::{CreateError, OpenError, PutError, ReadError};
+pub use list::ListEntry;
+pub use object::{Object, ObjectInfo};
+pub use open::{RecoverySummary, format};
+pub use options::{Options, volume_path};
+pub use read::block_on;
+pub use tapeloop_format::{Geometry, Key, KeyError, StoreId};
+pub use tapeloop_io::{Chunk, Spare, probe, socket};
+pub use tapeloop_log::{AppendError, Finding, GroupPolicy, LogStats, RecoveryReport};
+pub use upload::{Ack, Committed, PutOptions, Upload};

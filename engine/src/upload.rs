@@ -1,0 +1,216 @@
+//! One upload: bytes into the arena, checksummed as they come, readable by followers at once.
+
+use crate::admission::Claim;
+use crate::appender::Command;
+use crate::body::Body;
+use crate::engine::Shared;
+use crate::error::PutError;
+use std::sync::Arc;
+use std::time::Duration;
+use tapeloop_format::PayloadChecksums;
+use tapeloop_io::{BlockWriter, Spare};
+use tapeloop_log::{Append, Op, Put};
+use tokio::sync::oneshot;
+use xxhash_rust::xxh3::Xxh3;
+
+/// How the end of an upload is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// When the object is on stable storage.
+    #[default]
+    Durable,
+    /// When the object has been handed to the appender: a crash may lose it.
+    Buffered,
+}
+
+/// How an object is to be stored.
+#[derive(Clone, Debug, Default)]
+pub struct PutOptions {
+    /// Declared length, if it is known.
+    pub len: Option<u64>,
+    /// Life from the commit on, in milliseconds.
+    pub ttl_ms: u64,
+    /// Opaque to the engine; at most 1,024 bytes.
+    pub metadata: Vec<u8>,
+    /// Retention group; 0 unless the namespace has a quota or guarantee of its own.
+    pub group: u64,
+    /// Wall clock at the upload, milliseconds since 1970.
+    pub created_wall_ms: u64,
+}
+
+/// An object that has been stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// xxh3-128 of the payload.
+    pub content_hash: [u8; 16],
+    /// Payload length in bytes.
+    pub len: u64,
+    /// An older version was replaced. Not known with `Ack::Buffered`.
+    pub replaced: bool,
+}
+
+/// An upload in progress. Dropping it without `commit` aborts it: no object, followers get an error.
+pub struct Upload {
+    shared: Arc<Shared>,
+    body: Arc<Body>,
+    claim: Option<Claim>,
+    writer: Option<BlockWriter>,
+    checksums: Option<PayloadChecksums>,
+    content: Box<Xxh3>,
+    options: PutOptions,
+    max: u64,
+}
+
+impl Upload {
+    pub(crate) fn new(shared: Arc<Shared>, body: Arc<Body>, options: PutOptions) -> Upload {
+        shared.live.begin_upload(&body);
+        let claim = Some(shared.admission.claim());
+        let checksums = Some(PayloadChecksums::new(shared.store_id.salt()));
+        let max = shared.object_len_max;
+        let content = Box::new(Xxh3::new());
+        Upload { shared, body, claim, writer: None, checksums, content, options, max }
+    }
+
+    /// Bytes received so far.
+    pub fn received_len(&self) -> u64 {
+        self.body.received()
+    }
+
+    /// Copies bytes into the arena. Waits while the arena is full of other uploads.
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), PutError> {
+        self.check_len(bytes.len() as u64)?;
+        while !bytes.is_empty() {
+            let mut writer = self.writer().await;
+            let taken = writer.append(bytes);
+            self.writer = Some(writer);
+            self.account(&bytes[..taken]);
+            bytes = &bytes[taken..];
+        }
+        Ok(())
+    }
+
+    /// Arena memory for a receive of at most `max` bytes straight from a socket. Waits while the arena
+    /// is full of other uploads.
+    pub async fn recv_buffer(&mut self, max: usize) -> Result<Spare, PutError> {
+        assert!(max > 0);
+        self.check_len(1)?;
+        let left = self.max - self.body.received();
+        let writer = self.writer().await;
+        Ok(writer.into_spare(max.min(usize::try_from(left).unwrap_or(usize::MAX))))
+    }
+
+    /// Takes a receive buffer back with `n` bytes in it.
+    pub fn received(&mut self, spare: Spare, n: usize) {
+        let writer = spare.finish(n);
+        let end = writer.len();
+        self.checksum(&writer.published()[end - n..]);
+        self.writer = Some(writer);
+        self.body.advance(n as u64);
+    }
+
+    fn account(&mut self, bytes: &[u8]) {
+        self.checksum(bytes);
+        self.body.advance(bytes.len() as u64);
+    }
+
+    fn checksum(&mut self, bytes: &[u8]) {
+        self.checksums.as_mut().expect("only a commit takes them").update(bytes);
+        self.content.update(bytes);
+    }
+
+    fn check_len(&self, more: u64) -> Result<(), PutError> {
+        let len = self.body.received() + more;
+        match self.options.len {
+            _ if len > self.max => Err(PutError::TooLarge { len, max: self.max }),
+            Some(declared) if len > declared => Err(PutError::Length { declared, received: len }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The writer of a block with room.
+    async fn writer(&mut self) -> BlockWriter {
+        if let Some(writer) = self.writer.take_if(|writer| writer.remaining() > 0) {
+            return writer;
+        }
+        self.writer = None;
+        let claim = self.claim.as_mut().expect("only a commit takes it");
+        let writer = self.shared.admission.block(claim, &self.shared.live).await;
+        self.body.push_block(writer.share());
+        writer
+    }
+
+    /// The body is complete: makes it an object. With `Ack::Durable` it is on stable storage when this
+    /// returns.
+    pub async fn commit(mut self, ack: Ack) -> Result<Committed, PutError> {
+        let received = self.body.received();
+        if let Some(declared) = self.options.len
+            && declared != received
+        {
+            return Err(PutError::Length { declared, received });
+        }
+        self.writer = None;
+        let content_hash = self.content.digest128().to_le_bytes();
+        let checksums = self.checksums.take().expect("an upload is committed once");
+        let put = Put {
+            metadata: (*self.body.metadata).into(),
+            payload_len: received,
+            chunk_crcs: checksums.finish(),
+            content_hash,
+            ttl_ms: self.options.ttl_ms,
+            group: self.options.group,
+            created_wall_ms: self.body.created_wall_ms,
+        };
+        let append = Append {
+            ticket: 0,
+            hash: self.body.hash,
+            key: self.body.key.as_bytes().into(),
+            op: Op::Put(put),
+        };
+        let (reply, answer) = oneshot::channel();
+        let permit = self.shared.appender.reserve().await?;
+        let claim = self.claim.take().expect("an upload is committed once");
+        let body = Arc::clone(&self.body);
+        permit.send(Command::Put { append, body, claim, reply });
+        if ack == Ack::Buffered {
+            return Ok(Committed { content_hash, len: received, replaced: false });
+        }
+        let replaced = self.shared.answer(answer).await?;
+        Ok(Committed { content_hash, len: received, replaced })
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // With the claim gone the appender owns the upload's end.
+        if let Some(claim) = self.claim.take() {
+            self.writer = None;
+            self.body.set_failed();
+            self.shared.live.end_upload(&self.body);
+            self.shared.admission.release(claim);
+        }
+    }
+}
+
+/// How often a waiting operation looks whether the drive still answers.
+const STALL_LOOK_MS: u64 = 250;
+
+impl Shared {
+    /// Waits for the appender's answer, but not for a drive that hangs.
+    pub(crate) async fn answer(
+        &self,
+        mut answer: oneshot::Receiver<Result<bool, PutError>>,
+    ) -> Result<bool, PutError> {
+        loop {
+            let look = Duration::from_millis(STALL_LOOK_MS);
+            match tokio::time::timeout(look, &mut answer).await {
+                Ok(Ok(result)) => return result,
+                Ok(Err(_)) => return Err(PutError::Closed),
+                Err(_) => {
+                    if let Some(waited_ms) = self.appender.stalled_ms() {
+                        return Err(PutError::Stalled { waited_ms });
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The engine as an embedder sees it, on a real file.
+
+use std::path::{Path, PathBuf};
+use tapeloop_engine::{
+    Ack, Chunks, Engine, Key, OpenError, Options, PutError, PutOptions, ReadError, block_on,
+};
+
+const CAPACITY: u64 = 32 << 20;
+
+struct Store {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Store {
+    fn new() -> Store {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let path = dir.path().join("volume-0.tape");
+        tapeloop_engine::format(&path, CAPACITY, &mut |_, _| {}).expect("a new store");
+        Store { _dir: dir, path }
+    }
+
+    fn open(&self) -> Engine {
+        Engine::open(options(&self.path)).expect("a store that opens").0
+    }
+}
+
+fn options(path: &Path) -> Options {
+    Options { arena_bytes: 20 << 20, ..Options::new(path) }
+}
+
+fn key(name: &str) -> Key {
+    Key::new(name.as_bytes()).expect("a valid key")
+}
+
+fn payload(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|i| (i as u8).wrapping_mul(31) ^ (i >> 8) as u8 ^ seed).collect()
+}
+
+async fn put(engine: &Engine, name: &str, bytes: &[u8], ttl_ms: u64) -> Result<bool, PutError> {
+    let options = PutOptions { ttl_ms, ..PutOptions::default() };
+    let mut upload = engine.put(&key(name), options).await?;
+    upload.write(bytes).await?;
+    Ok(upload.commit(Ack::Durable).await?.replaced)
+}
+
+async fn collect(mut chunks: Chunks) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        bytes.extend_from_slice(&chunk?);
+    }
+    Ok(bytes)
+}
+
+async fn get(engine: &Engine, name: &str) -> Option<Vec<u8>> {
+    let object = engine.get(&key(name)).await.expect("a readable store")?;
+    let len = object.info().len.expect("a stored object");
+    Some(collect(object.read(0..len)).await.expect("verified bytes"))
+}
+
+/// Pushes everything that is in the arena out of it.
+async fn flood_arena(engine: &Engine) {
+    for n in 0..12 {
+        put(engine, &format!("flood/{n}"), &payload(1 << 20, n), 1000).await.expect("stored");
+    }
+    for n in 12..24 {
+        put(engine, &format!("flood/{n}"), &payload(1 << 20, n), 1000).await.expect("stored");
+    }
+}
+
+const SIZES: [usize; 9] = [0, 1, 2048, 4096, 65_535, 65_536, 65_537, 300_000, 1_100_000];
+
+#[test]
+fn every_size_reads_back_from_the_arena_from_the_drive_and_after_a_restart() {
+    let store = Store::new();
+    let engine = store.open();
+    block_on(64, async {
+        for (seed, len) in SIZES.into_iter().enumerate() {
+            let name = format!("a/{len}");
+            assert_eq!(
+                put(&engine, &name, &payload(len, seed as u8), 3_600_000).await.ok(),
+                Some(false)
+            );
+            assert_eq!(get(&engine, &name).await, Some(payload(len, seed as u8)), "arena, {len}");
+        }
+        flood_arena(&engine).await;
+        for (seed, len) in SIZES.into_iter().enumerate() {
+            let object =
+                engine.get(&key(&format!("a/{len}"))).await.expect("readable").expect("there");
+            assert!(!object.info().in_arena, "the flood took the arena");
+            let bytes = collect(object.read(0..len as u64)).await.expect("verified");
+            assert_eq!(bytes, payload(len, seed as u8), "drive, {len}");
+        }
+    })
+    .expect("a ring");
+    engine.close();
+    let engine = store.open();
+    block_on(64, async {
+        for (seed, len) in SIZES.into_iter().enumerate() {
+            assert_eq!(get(&engine, &format!("a/{len}")).await, Some(payload(len, seed as u8)));
+        }
+    })
+    .expect("a ring");
+    engine.close();
+}
+
+#[test]
+fn every_range_is_exactly_its_bytes_from_arena_and_drive() {
+    let store = Store::new();
+    let engine = store.open();
+    let len = 1_100_000u64;
+    let bytes = payload(len as usize, 7);
+    let ranges = [
+        0..len,
+        0..1,
+        len - 1..len,
+        65_535..65_537,
+        262_143..262_145,
+        300_000..900_000,
+        5..5,
+        1_048_576..len,
+        262_144..524_288,
+    ];
+    block_on(64, async {
+        put(&engine, "a/big", &bytes, 3_600_000).await.expect("stored");
+        for flooded in [false, true] {
+            if flooded {
+                flood_arena(&engine).await;
+            }
+            for range in &ranges {
+                let expected = &bytes[range.start as usize..range.end as usize];
+                let whole = engine.get(&key("a/big")).await.expect("readable").expect("there");
+                assert_eq!(collect(whole.read(range.clone())).await.expect("verified"), expected);
+                let head = engine.head(&key("a/big")).await.expect("readable").expect("there");
+                assert_eq!(collect(head.read(range.clone())).await.expect("verified"), expected);
+            }
+        }
+    })
+    .expect("a ring");
+    engine.close();
+}
+
+#[test]
+fn an_overwrite_replaces_and_a_delete_removes_durably() {
+    let store = Store::new();
+    let engine = store.open();
+    block_on(64, async {
+        assert!(!put(&engine, "a/x", b"one", 60_000).await.expect("stored"));
+        assert!(put(&engine, "a/x", b"two", 60_000).await.expect("stored"));
+        assert_eq!(get(&engine, "a/x").await.as_deref(), Some(&b"two"[..]));
+        put(&engine, "a/y", b"gone", 60_000).await.expect("stored");
+        assert!(engine.delete(&key("a/y")).await.expect("deleted"));
+        assert!(!engine.delete(&key("a/y")).await.expect("nothing there"));
+        assert_eq!(get(&engine, "a/y").await, None);
+    })
+    .expect("a ring");
+    // No close: the next open finds what a crash would leave.
+    drop(engine);
+    let engine = store.open();
+    block_on(64, async {
+        assert_eq!(get(&engine, "a/x").await.as_deref(), Some(&b"two"[..]));
+        assert_eq!(get(&engine, "a/y").await, None);
+    })
+    .expect("a ring");
+    engine.close();
+}
+
+#[test]
+fn an_upload_is_followed_byte_by_byte_and_ends_when_it_is_durable() {
+    let store = Store::new();
+    let engine = store.open();
+    block_on(64, async {
+        let options = PutOptions { ttl_ms: 60_000, ..PutOptions::default() };
+        let mut upload = engine.put(&key("a/live"), options).await.expect("admitted");
+        let object = engine.get(&key("a/live")).await.expect("readable").expect("followable");
+        assert_eq!(object.info().len, None);
+        let mut follower = object.follow();
+        let mut seen = Vec::new();
+        for part in [&b"one "[..], b"two ", b"three"] {
+            upload.write(part).await.expect("room");
+            let chunk = follower.next().await.expect("more").expect("a true prefix");
+            seen.extend_from_slice(&chunk);
+        }
+        assert_eq!(seen, b"one two three");
+        upload.commit(Ack::Durable).await.expect("stored");
+        assert!(follower.next().await.is_none(), "a clean end only after the commit");
+    })
+    .expect("a ring");
+    engine.close();
+}
+
+#[test]
+fn an_aborted_upload_never_becomes_an_object_and_followers_are_told() {
+    let store = Store::new();
+    let engine = store.open();
+    let before = engine.stats().arena_blocks_uploading;
+    block_on(64, async {
+        let options = PutOptions { ttl_ms: 60_000, len: Some(10), ..PutOptions::default() };
+        let mut upload = engine.put(&key("a/cut"), options.clone()).await.expect("admitted");
+        upload.write(b"half").await.expect("room");
+        let object = engine.get(&key("a/cut")).await.expect("readable").expect("followable");
+        let mut follower = object.follow();
+        assert_eq!(&*follower.next().await.expect("more").expect("prefix"), b"half");
+        drop(upload);
+        let end = follower.next().await.expect("told");
+        assert!(matches!(end, Err(ReadError::Aborted { received: 4 })), "{end:?}");
+        assert_eq!(get(&engine, "a/cut").await, None);
+
+        let mut short = engine.put(&key("a/cut"), options.clone()).await.expect("admitted");
+        short.write(b"half").await.expect("room");
+        let error = short.commit(Ack::Durable).await.expect_err("short");
+        assert!(matches!(error, PutError::Length { declared: 10, received: 4 }));
+        let mut long = engine.put(&key("a/cut"), options).await.expect("admitted");
+        let error = long.write(b"eleven bytes").await.expect_err("long");
+        assert!(matches!(error, PutError::Length { declared: 10, received: 12 }));
+        drop(long);
+        assert_eq!(get(&engine, "a/cut").await, None);
+    })
+    .expect("a ring");
+    assert_eq!(engine.stats().arena_blocks_uploading, before, "the space returns");
+    engine.close();
+}
+
+#[test]
+fn an_object_larger_than_the_store_takes_is_refused_before_its_body() {
+    let store = Store::new();
+    let engine = store.open();
+    block_on(64, async {
+        let max = engine.object_len_max();
+        let options = PutOptions { ttl_ms: 60_000, len: Some(max + 1), ..PutOptions::default() };
+        let Err(error) = engine.put(&key("a/huge"), options).await else { panic!("admitted") };
+        assert!(matches!(error, PutError::TooLarge { len, max: limit } if len == max + 1 && limit == max));
+        let bytes = payload(max as usize, 3);
+        put(&engine, "a/largest", &bytes, 60_000).await.expect("the largest fits");
+        assert!(get(&engine, "a/largest").await == Some(bytes));
+    })
+    .expect("a ring");
+    engine.close();
+}
+
+#[test]
+fn listing_by_prefix_is_ordered_paged_and_knows_only_current_objects() {
+    let store = Store::new();
+    let engine = store.open();
+    block_on(64, async {
+        // More than a zone of 8 MiB, so that some keys come from a footer and some from memory.
+        for n in 0..40 {
+            put(&engine, &format!("list/{n:03}"), &payload(400_000, n), 3_600_000)
+                .await
+                .expect("stored");
+        }
+        put(&engine, "list/005", b"again", 3_600_000).await.expect("stored");
+        engine.delete(&key("list/006")).await.expect("deleted");
+        put(&engine, "other/1", b"no", 3_600_000).await.expect("stored");
+    })
+    .expect("a ring");
+    let mut names = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = engine.list(b"list/", after.as_deref(), 7).expect("listed");
+        let Some(last) = page.last() else { break };
+        after = Some(last.key.as_bytes().to_vec());
+        names.extend(page.iter().map(|entry| (entry.key.to_string(), entry.len)));
+    }
+    let expected: Vec<(String, u64)> = (0..40)
+        .filter(|n| *n != 6)
+        .map(|n| (format!("list/{n:03}"), if n == 5 { 5 } else { 400_000 }))
+        .collect();
+    assert_eq!(names, expected);
+    engine.close();
+}
+
+#[test]
+fn a_second_opener_is_refused_and_a_close_lets_it_in() {
+    let store = Store::new();
+    let engine = store.open();
+    let error = Engine::open(options(&store.path)).err().expect("refused");
+    assert!(matches!(error, OpenError::Volume(_)), "{error}");
+    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+    engine.close();
+    drop(engine);
+    store.open().close();
+}
+
+#[test]
+fn foreign_newer_and_truncated_files_are_refused_and_left_as_they_are() {
+    let store = Store::new();
+    let good = std::fs::read(&store.path).expect("bytes");
+    let mut newer = good.clone();
+    newer[8..12].copy_from_slice(&2u32.to_le_bytes());
+    let cases = [
+        ("empty", Vec::new()),
+        ("text", b"not a volume at all\n".repeat(1000)),
+        ("newer", newer),
+        ("truncated", good[..good.len() - 4096].to_vec()),
+        ("cut short", good[..5000].to_vec()),
+    ];
+    for (name, bytes) in cases {
+        std::fs::write(&store.path, &bytes).expect("written");
+        let error = Engine::open(options(&store.path)).err().unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        assert!(std::fs::read(&store.path).expect("bytes") == bytes, "{name} was touched");
+    }
+}
