@@ -124,19 +124,32 @@ fn check_operations(ring: &IoUring, kernel: &str) -> Result<(), ProbeError> {
     Ok(())
 }
 
+/// A direct file that vanishes when closed.
 fn open_nameless(dir: &Path) -> Result<File, ProbeError> {
     let failed = |source| ProbeError::Io { doing: "make a file", path: dir.into(), source };
-    let open = |flags: i32| {
-        OpenOptions::new().read(true).write(true).custom_flags(flags | libc::O_TMPFILE).open(dir)
-    };
-    match open(libc::O_DIRECT) {
+    match open_trial(dir, libc::O_DIRECT) {
         Ok(file) => Ok(file),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             // Without O_DIRECT it works, so O_DIRECT is what is refused.
-            open(0).map_err(failed)?;
+            open_trial(dir, 0).map_err(failed)?;
             Err(VolumeError::NoDirectIo { path: dir.into() }.into())
         }
         Err(error) => Err(failed(error)),
+    }
+}
+
+fn open_trial(dir: &Path, flags: i32) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    match options.custom_flags(flags | libc::O_TMPFILE).open(dir) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+            // A file system without nameless files: one with a name, removed at once.
+            let path = dir.join(format!(".tapeloop-probe-{}", std::process::id()));
+            let file = options.create_new(true).custom_flags(flags).open(&path);
+            let _ = fs::remove_file(&path);
+            file
+        }
+        other => other,
     }
 }
 

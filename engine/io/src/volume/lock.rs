@@ -17,10 +17,14 @@ const ATTEMPT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Locks `file`, waiting up to a second for a dying holder.
 pub(super) fn lock_exclusive(file: &File, path: &Path) -> Result<(), VolumeError> {
+    lock_with(file, path, &mut || thread::sleep(ATTEMPT_INTERVAL))
+}
+
+fn lock_with(file: &File, path: &Path, pause: &mut dyn FnMut()) -> Result<(), VolumeError> {
     for attempt in 1..=ATTEMPTS {
         match try_lock(file) {
             Ok(true) => return Ok(()),
-            Ok(false) if attempt < ATTEMPTS => thread::sleep(ATTEMPT_INTERVAL),
+            Ok(false) if attempt < ATTEMPTS => pause(),
             Ok(false) => break,
             Err(source) => return Err(VolumeError::io("lock", path, source)),
         }
@@ -79,5 +83,34 @@ mod tests {
         assert_eq!(find_holder(TABLE, (8, 17), 5678), Some(4321));
         assert_eq!(find_holder(TABLE, (8, 17), 5679), None);
         assert_eq!(find_holder("rubbish\n\n1: FLOCK", (8, 17), 5678), None);
+    }
+
+    #[test]
+    fn a_holder_that_lets_go_within_the_second_is_waited_for() {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        let mut holder = Some(named.reopen().unwrap());
+        assert!(try_lock(holder.as_ref().unwrap()).unwrap());
+        let file = named.reopen().unwrap();
+        let mut pauses = 0;
+        let locked = lock_with(&file, named.path(), &mut || {
+            pauses += 1;
+            if pauses == ATTEMPTS - 1 {
+                holder = None;
+            }
+        });
+        assert!(locked.is_ok());
+        assert_eq!(pauses, ATTEMPTS - 1);
+    }
+
+    #[test]
+    fn a_holder_that_stays_is_an_error_after_the_last_attempt() {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        let holder = named.reopen().unwrap();
+        assert!(try_lock(&holder).unwrap());
+        let mut pauses = 0;
+        let locked = lock_with(&named.reopen().unwrap(), named.path(), &mut || pauses += 1);
+        assert!(matches!(locked, Err(VolumeError::Locked { holder_pid: Some(pid), .. })
+            if pid == std::process::id()));
+        assert_eq!(pauses, ATTEMPTS - 1);
     }
 }
