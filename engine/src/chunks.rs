@@ -87,13 +87,13 @@ impl Chunks {
         let next = match &mut self.source {
             Source::Arena(body) => match body.chunk(self.position, self.end) {
                 Some(chunk) => Some(Ok(chunk)),
-                None => self.from_drive().await,
+                None => self.go_on_from_drive().await,
             },
             Source::Follow(follower, body) => match follower.next().await {
                 // A follower so slow that the arena took the blocks back goes on from the drive.
                 Some(Err(ReadError::Recycled)) if body.stored().is_some() => {
                     self.end = body.received();
-                    self.from_drive().await
+                    self.go_on_from_drive().await
                 }
                 next => next,
             },
@@ -110,7 +110,7 @@ impl Chunks {
     }
 
     /// The arena has let go of the object: the rest comes from its record.
-    async fn from_drive(&mut self) -> Option<Result<Chunk, ReadError>> {
+    async fn go_on_from_drive(&mut self) -> Option<Result<Chunk, ReadError>> {
         let (Source::Arena(body) | Source::Follow(_, body)) = &self.source else {
             unreachable!("only bodies leave the arena")
         };
@@ -141,7 +141,7 @@ impl Drive {
         position: u64,
         end: u64,
     ) -> Option<Result<Chunk, ReadError>> {
-        if let Some(chunk) = self.from_first_read(shared, position, end) {
+        if let Some(chunk) = self.take_first_read(shared, position, end) {
             self.fill_pipeline(shared, end).await;
             return Some(chunk);
         }
@@ -161,7 +161,7 @@ impl Drive {
     }
 
     /// The bytes that were read with the header.
-    fn from_first_read(
+    fn take_first_read(
         &mut self,
         shared: &Arc<Shared>,
         position: u64,

@@ -278,7 +278,6 @@ fn a_second_opener_is_refused_and_a_close_lets_it_in() {
     assert!(matches!(error, OpenError::Volume(_)), "{error}");
     assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
     engine.close();
-    drop(engine);
     store.open().close();
 }
 
