@@ -1,17 +1,23 @@
 //! The command line: raw arguments as typed, and the one place that turns them into validated
 //! commands. Nothing behind this file checks a flag again.
 
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::ToolError;
+use crate::fsck::FsckPlan;
+use crate::inspect::InspectPlan;
 use crate::load::{GetPlan, MediaPlan, PutPlan, Target};
 use crate::units::{parse_duration, parse_size};
 
 /// A validated command.
 #[derive(Debug)]
 pub(crate) enum Command {
+    Fsck(FsckPlan),
+    Inspect(InspectPlan),
     LoadMedia(MediaPlan),
     LoadGet(GetPlan),
     LoadPut(PutPlan),
@@ -37,8 +43,50 @@ struct Raw {
 
 #[derive(Debug, Subcommand)]
 enum RawCommand {
+    /// Show a volume: header, zones, classes, fill; one zone's records; or one key's versions.
+    Inspect(RawInspect),
+    /// Verify every structure and every payload byte of a volume and name every damaged object.
+    Fsck(RawFsck),
     /// Load an origin on this machine: an open-loop media workload, or plain GETs or PUTs.
-    Load(RawLoad),
+    Load(Box<RawLoad>),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct RawInspect {
+    #[command(subcommand)]
+    layout: Option<RawLayout>,
+    /// Volume file or block device.
+    #[arg(required = true)]
+    path: Option<PathBuf>,
+    /// Show the records of this zone.
+    #[arg(long, conflicts_with = "key")]
+    zone: Option<u32>,
+    /// Show every version of this key (NAMESPACE/PATH) and which one is live.
+    #[arg(long)]
+    key: Option<std::ffi::OsString>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum RawLayout {
+    /// Print the constants and field tables of the disk format.
+    Layout {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RawFsck {
+    /// Volume file or block device. It is only read, and may be in use.
+    path: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -186,12 +234,41 @@ struct RawCommon {
 impl RawCommand {
     fn validate(self) -> Result<Command, ToolError> {
         match self {
+            RawCommand::Inspect(inspect) => inspect.validate().map(Command::Inspect),
+            RawCommand::Fsck(RawFsck { path, json }) => Ok(Command::Fsck(FsckPlan { path, json })),
             RawCommand::Load(load) => match load.primitive {
                 Some(RawPrimitive::Get(get)) => get.validate().map(Command::LoadGet),
                 Some(RawPrimitive::Put(put)) => put.validate().map(Command::LoadPut),
                 None => load.media.validate().map(Command::LoadMedia),
             },
         }
+    }
+}
+
+impl RawInspect {
+    fn validate(self) -> Result<InspectPlan, ToolError> {
+        if let Some(RawLayout::Layout { json }) = self.layout {
+            return Ok(InspectPlan::Layout { json });
+        }
+        let json = self.json;
+        let path =
+            self.path.ok_or_else(|| refuse("PATH", "", "needed: a volume file or device"))?;
+        Ok(match (self.zone, self.key) {
+            (Some(zone), _) => InspectPlan::Zone { path, zone, json },
+            (None, Some(key)) => {
+                let key = key.into_vec();
+                let most = tapeloop_format::KEY_LEN_MAX;
+                if key.is_empty() || key.len() > most {
+                    return Err(refuse(
+                        "--key",
+                        key.len(),
+                        format!("a key takes 1 to {most} bytes"),
+                    ));
+                }
+                InspectPlan::Key { path, key, json }
+            }
+            (None, None) => InspectPlan::Volume { path, json },
+        })
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) enum ToolError {
     Flag { flag: &'static str, value: String, allowed: String },
     #[error("{path}: {source}")]
     Open { path: PathBuf, source: io::Error },
+    #[error("{path}: {cause}; {advice}")]
+    Volume { path: PathBuf, cause: String, advice: &'static str },
     #[error("could not write the result to standard output: {0}")]
     Output(io::Error),
     #[error("could not start the load runtime: {0}")]

@@ -5,10 +5,13 @@
 
 mod args;
 mod error;
+mod fsck;
+mod inspect;
 mod load;
 mod output;
 mod progress;
 mod units;
+mod walk;
 
 use std::process::ExitCode;
 
@@ -25,6 +28,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Outcome, ToolError> {
     match command {
+        Command::Inspect(plan) => inspect::run(&plan),
+        Command::Fsck(plan) => fsck::run(&plan),
         Command::LoadMedia(plan) => load::media(&plan),
         Command::LoadGet(plan) => load::get(&plan),
         Command::LoadPut(plan) => load::put(&plan),

@@ -1,5 +1,6 @@
 //! Progress of long work: on standard error, and only when that is a terminal.
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -15,7 +16,12 @@ pub(crate) fn count(total: u64, what: &'static str) -> ProgressBar {
     styled(total, what, "{msg} {wide_bar} {pos}/{len} {eta}")
 }
 
-fn styled(total: u64, what: &'static str, template: &str) -> ProgressBar {
+/// The time a run of known length has taken.
+pub(crate) fn clock(what: String) -> ProgressBar {
+    styled(0, what, "{spinner} {msg} {elapsed_precise}")
+}
+
+fn styled(total: u64, what: impl Into<Cow<'static, str>>, template: &str) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr_with_hz(4)
     } else {

@@ -16,13 +16,17 @@ use super::run::{Shared, Span, cpu_seconds, on_threads};
 use super::writer::{Newest, Writer};
 use crate::error::{Outcome, ToolError};
 use crate::output;
+use crate::progress;
 
 /// Runs the workload and prints its report.
 pub(crate) fn run(plan: &MediaPlan) -> Result<Outcome, ToolError> {
     output::plan(&report::media_plan(plan));
     let barrier = std::sync::Barrier::new(plan.threads);
+    let bar =
+        progress::clock(format!("loading, {:?} after the prefill", plan.ramp + plan.duration));
     let recorder =
         on_threads(plan.threads, |thread, shared| run_thread(plan, thread, &barrier, shared))?;
+    bar.finish_and_clear();
     report::print(recorder.report(plan.duration, cpu_seconds()), plan.json)
 }
 

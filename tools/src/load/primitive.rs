@@ -6,6 +6,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
+
 use super::client::{Client, RequestError};
 use super::content::{Content, mix};
 use super::plan::{GetPlan, PutPlan, object_path};
@@ -17,6 +19,7 @@ use super::target::Target;
 use super::ticker::Ticker;
 use crate::error::{Outcome, ToolError};
 use crate::output;
+use crate::progress;
 
 /// Runs `tapectl load get`.
 pub(crate) fn get(plan: &GetPlan) -> Result<Outcome, ToolError> {
@@ -29,8 +32,10 @@ pub(crate) fn get(plan: &GetPlan) -> Result<Outcome, ToolError> {
     ));
     let start = Instant::now();
     let span = Span { start, measure: start, end: start + plan.duration };
+    let bar = progress::clock(format!("reading for {:?}", plan.duration));
     let recorder =
         on_threads(plan.threads, |thread, shared| get_thread(plan, thread, span, shared))?;
+    bar.finish_and_clear();
     report::print(recorder.report(start.elapsed(), cpu_seconds()), plan.json)
 }
 
@@ -46,8 +51,11 @@ pub(crate) fn put(plan: &PutPlan) -> Result<Outcome, ToolError> {
         pace(plan.rate),
     ));
     let start = Instant::now();
-    let recorder =
-        on_threads(plan.threads, |thread, shared| put_thread(plan, thread, start, shared))?;
+    let bar = progress::count(plan.count, "writing");
+    let recorder = on_threads(plan.threads, |thread, shared| {
+        put_thread(plan, thread, start, bar.clone(), shared)
+    })?;
+    bar.finish_and_clear();
     report::print(recorder.report(start.elapsed(), cpu_seconds()), plan.json)
 }
 
@@ -170,6 +178,7 @@ async fn put_thread(
     plan: &PutPlan,
     thread: usize,
     start: Instant,
+    bar: ProgressBar,
     shared: Shared,
 ) -> Result<(), ToolError> {
     let mut actors = Vec::new();
@@ -177,8 +186,13 @@ async fn put_thread(
     let next = Rc::new(Cell::new(thread as u64));
     for index in (thread..plan.connections).step_by(plan.threads) {
         let schedule = Schedule::new(plan.rate, index, plan.connections, start);
-        let connection =
-            put_connection(plan.clone(), schedule, Rc::clone(&next), Rc::clone(&shared));
+        let connection = put_connection(
+            plan.clone(),
+            schedule,
+            Rc::clone(&next),
+            bar.clone(),
+            Rc::clone(&shared),
+        );
         actors.push(tokio::task::spawn_local(connection));
     }
     join(actors).await
@@ -188,6 +202,7 @@ async fn put_connection(
     plan: PutPlan,
     schedule: Schedule,
     next: Rc<Cell<u64>>,
+    bar: ProgressBar,
     shared: Shared,
 ) -> Result<(), ToolError> {
     let mut client = client(&plan.target, plan.timeout);
@@ -206,6 +221,7 @@ async fn put_connection(
         let sent = Due::sent_now(due);
         let result = client.put(&format!("{path}{query}"), content, plan.bytes).await;
         shared.borrow_mut().ended(Class::Put, sent, &path, &result);
+        bar.inc(1);
     }
     Ok(())
 }

@@ -1,0 +1,90 @@
+//! Every version of every key, cheaply: from the footers of sealed zones and from the record
+//! headers of open ones. Payloads are not read.
+
+use tapeloop_format::{KeyHash, Kill, KillList, RecordHeader, RecordKind, Salt};
+
+use super::footer::Footer;
+use super::payload::{check_payload, payload};
+use super::reader::{WINDOW_HEADERS, ZoneReader};
+use super::scan::{Found, RecordScan};
+use super::volume::Volume;
+use super::zone::{ZoneState, ZoneView};
+
+/// How a version came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VersionKind {
+    Put,
+    /// Every version below this LSN is dead: an overwrite, a deletion, or either carried on.
+    Kill,
+}
+
+/// One version of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) kind: VersionKind,
+    pub(crate) key_hash: KeyHash,
+    pub(crate) lsn: u64,
+    pub(crate) zone: u32,
+    pub(crate) lap: u64,
+    /// Offset of the record in its zone; of a kill, that of the zone's start.
+    pub(crate) offset: u64,
+}
+
+/// Calls `visit` for every version on the volume.
+pub(crate) fn for_each_version(volume: &Volume, visit: &mut dyn FnMut(Version)) {
+    for zone in 0..volume.geometry().zone_count() {
+        let view = ZoneView::read(volume, zone);
+        let footer = Footer::read(volume, &view);
+        let version = |kind, key_hash, lsn, offset| Version {
+            kind,
+            key_hash,
+            lsn,
+            zone,
+            lap: view.lap(),
+            offset,
+        };
+        if view.state == ZoneState::Sealed && footer.faults.is_empty() {
+            for put in &footer.puts {
+                let entry = &put.entry;
+                visit(version(VersionKind::Put, entry.key_hash, entry.lsn, entry.offset()));
+            }
+            for kill in &footer.kills {
+                visit(version(VersionKind::Kill, kill.key_hash, kill.lsn, 0));
+            }
+            continue;
+        }
+        let mut reader = ZoneReader::new(volume, zone, WINDOW_HEADERS);
+        let Some(mut scan) = RecordScan::new(volume, &view, &footer) else { continue };
+        while let Some(found) = scan.next(&mut reader) {
+            let Found::Record { offset, header } = found else { continue };
+            match header.kind {
+                RecordKind::Put => {
+                    visit(version(VersionKind::Put, header.key_hash, header.lsn, offset));
+                }
+                RecordKind::Tombstone => {
+                    visit(version(VersionKind::Kill, header.key_hash, header.lsn, offset));
+                }
+                RecordKind::Carry => {
+                    for kill in carried(&mut reader, volume.salt(), offset, &header) {
+                        visit(version(VersionKind::Kill, kill.key_hash, kill.lsn, offset));
+                    }
+                }
+                RecordKind::Void => {}
+            }
+        }
+    }
+}
+
+/// The kills in a carry record; none of a damaged one.
+fn carried(
+    reader: &mut ZoneReader<'_>,
+    salt: Salt,
+    offset: u64,
+    header: &RecordHeader,
+) -> Vec<Kill> {
+    if check_payload(reader, salt, offset, header).is_some() {
+        return Vec::new();
+    }
+    let Ok(bytes) = payload(reader, offset, header) else { return Vec::new() };
+    KillList::new(bytes).map(Iterator::collect).unwrap_or_default()
+}

@@ -1,0 +1,166 @@
+//! One volume, opened for reading only.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use tapeloop_format::{
+    BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, CHUNK, Checkpoint,
+    FormatError, Geometry, KeyHasher, RecordHeader, Salt, StoreId, VolumeHeader, ZoneLap,
+};
+
+use super::fault::Fault;
+use crate::error::ToolError;
+
+/// A server may be writing a checkpoint this moment: a slot is read again before it is called bad.
+const SLOT_READS_MAX: usize = 3;
+
+/// A volume whose header could be read from at least one of its two copies.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    pub(crate) path: PathBuf,
+    /// Length of the file or device.
+    pub(crate) len: u64,
+    pub(crate) header: VolumeHeader,
+    /// What is wrong with a header copy: (offset, fault).
+    pub(crate) header_faults: Vec<(u64, Fault)>,
+    pub(crate) slots: [Result<Checkpoint, Fault>; 2],
+    pub(crate) is_device: bool,
+    file: File,
+}
+
+impl Volume {
+    /// Opens `path` and finds out what it is. Foreign and newer volumes are refused.
+    pub(crate) fn open(path: &Path) -> Result<Volume, ToolError> {
+        let cannot = |source| ToolError::Open { path: path.to_owned(), source };
+        let file = File::open(path).map_err(cannot)?;
+        let kind = file.metadata().map_err(cannot)?.file_type();
+        if kind.is_dir() {
+            return Err(cannot(io::ErrorKind::IsADirectory.into()));
+        }
+        let len = length(&file).map_err(cannot)?;
+        let (header, header_faults) =
+            read_headers(&file, len).map_err(|cause| not_usable(path, cause))?;
+        let slots = CHECKPOINT_SLOTS.map(|offset| read_slot(&file, offset, &header.store_id));
+        let is_device = !kind.is_file();
+        Ok(Volume { path: path.to_owned(), len, header, header_faults, slots, is_device, file })
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.header.geometry
+    }
+
+    pub(crate) fn store_id(&self) -> &StoreId {
+        &self.header.store_id
+    }
+
+    pub(crate) fn salt(&self) -> Salt {
+        self.header.store_id.salt()
+    }
+
+    pub(crate) fn hasher(&self) -> KeyHasher {
+        KeyHasher::new(&self.header.store_id)
+    }
+
+    /// The checkpoint that recovery would go by.
+    pub(crate) fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.slots.iter().flatten().max_by_key(|checkpoint| checkpoint.sequence)
+    }
+
+    /// Reads exactly `out.len()` bytes.
+    pub(crate) fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Fault> {
+        self.file.read_exact_at(out, offset).map_err(|error| Fault::read(out.len(), &error))
+    }
+
+    /// Checks the carry journal. With the fault comes the zone it is for, if that can be read.
+    pub(crate) fn read_journal(&self) -> Result<(), (Fault, Option<ZoneLap>)> {
+        let mut bytes = vec![0; CARRY_JOURNAL_LEN as usize];
+        self.read(CARRY_JOURNAL_OFFSET, &mut bytes).map_err(|fault| (fault, None))?;
+        let header =
+            RecordHeader::decode(&bytes, self.salt()).map_err(|error| (error.into(), None))?;
+        let zone_lap = Some(ZoneLap { zone: header.zone, lap: header.lap });
+        let shape = header.shape();
+        if shape.record_len > bytes.len() {
+            return Err((Fault::Overruns { len: shape.record_len as u64 }, zone_lap));
+        }
+        let payload = &bytes[shape.payload_offset..][..header.payload_len as usize];
+        for (index, chunk) in payload.chunks(CHUNK).enumerate() {
+            let checked = header.verify_chunk(self.salt(), index, chunk);
+            checked.map_err(|error| (error.into(), zone_lap))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read_block(&self, offset: u64) -> Result<Box<[u8; BLOCK]>, Fault> {
+        let mut block = Box::new([0; BLOCK]);
+        self.read(offset, &mut block[..])?;
+        Ok(block)
+    }
+}
+
+/// Length of a file or of a block device, whose metadata says 0.
+fn length(mut file: &File) -> io::Result<u64> {
+    use std::io::Seek;
+    file.seek(io::SeekFrom::End(0))
+}
+
+fn not_usable(path: &Path, cause: Fault) -> ToolError {
+    let advice = match &cause {
+        Fault::Format(FormatError::NotTapeloop { .. }) => {
+            "give the path of a volume made by `tapectl format` or by `tapeloop`"
+        }
+        Fault::Format(FormatError::Newer { .. }) => "use the tapectl of the release that wrote it",
+        _ => "neither copy of the volume header can be read; restore the volume from a replica",
+    };
+    ToolError::Volume { path: path.to_owned(), cause: cause.to_string(), advice }
+}
+
+/// Reads both copies. When the first is damaged, the second is the last block of the volume.
+fn read_headers(file: &File, len: u64) -> Result<(VolumeHeader, Vec<(u64, Fault)>), Fault> {
+    let first = read_header(file, 0);
+    // A newer release may have moved anything, this copy included: no second opinion is asked for.
+    if let Err(Fault::Format(FormatError::Newer { .. })) = &first {
+        return first.map(|header| (header, Vec::new()));
+    }
+    let last_block = (len / BLOCK as u64).saturating_sub(1) * BLOCK as u64;
+    let second_offset = match &first {
+        Ok(header) => header.geometry.header_b_offset(),
+        Err(_) => last_block,
+    };
+    let second = read_header(file, second_offset);
+    match (first, second) {
+        (Ok(first), Ok(second)) if first == second => Ok((first, Vec::new())),
+        (Ok(first), Ok(_)) => {
+            let fault = Fault::CopiesDiffer;
+            Ok((first, vec![(second_offset, fault)]))
+        }
+        (Ok(first), Err(fault)) => Ok((first, vec![(second_offset, fault)])),
+        (Err(fault), Ok(second)) if second.geometry.header_b_offset() == second_offset => {
+            Ok((second, vec![(0, fault)]))
+        }
+        (Err(fault), _) => Err(fault),
+    }
+}
+
+fn read_header(file: &File, offset: u64) -> Result<VolumeHeader, Fault> {
+    let mut block = [0; BLOCK];
+    file.read_exact_at(&mut block, offset).map_err(|error| Fault::read(BLOCK, &error))?;
+    Ok(VolumeHeader::decode(&block)?)
+}
+
+fn read_slot(file: &File, offset: u64, store_id: &StoreId) -> Result<Checkpoint, Fault> {
+    let read = || -> Result<Checkpoint, Fault> {
+        let mut block = [0; BLOCK];
+        file.read_exact_at(&mut block, offset).map_err(|error| Fault::read(BLOCK, &error))?;
+        Ok(Checkpoint::decode(&block, store_id)?)
+    };
+    let mut result = read();
+    for _ in 1..SLOT_READS_MAX {
+        match &result {
+            Err(fault) if !fault.is_blank() => result = read(),
+            _ => break,
+        }
+    }
+    result
+}

@@ -1,0 +1,229 @@
+//! `tapectl fsck` finds what is damaged, names it, and calls nothing damaged that is not.
+
+mod support;
+
+use std::os::unix::fs::FileExt;
+
+use serde_json::Value;
+use support::{OpenZone, Random, STORE_MS, StoreBuilder, bytes, fsck, seed, tapectl};
+use tapeloop_format::{BLOCK, CHECKPOINT_SLOTS};
+
+/// Two sealed zones, two open ones, overwrites, deletes, a void, stale blocks of an earlier lap.
+fn mixed_store(folder: &std::path::Path, random: &mut Random) -> (StoreBuilder, Vec<OpenZone>) {
+    let mut store = StoreBuilder::new(folder, 1 << 20, 6);
+    // What an earlier lap of zone 1 left behind must not bother anybody.
+    let mut stale = store.open_zone(1, 1);
+    for index in 0..8 {
+        store.put(&mut stale, &format!("old/{index}"), &bytes(random, 60_000), None);
+    }
+    store.seal(stale);
+    store.written.clear();
+    let mut first = store.open_zone(0, 1);
+    for index in 0..12 {
+        let len = [0, 1, 700, 3_000, 5_000, 65_536, 70_000, 131_072][index % 8];
+        store.put(&mut first, &format!("live/a{index}.ts"), &bytes(random, len), None);
+    }
+    store.void(&mut first, 3 * BLOCK as u32);
+    store.put(&mut first, "live/after-void.ts", &bytes(random, 900), None);
+    let first = store.seal(first);
+    let mut second = store.open_zone(1, 2);
+    store.put(&mut second, "live/a0.ts", &bytes(random, 9_000), Some(first));
+    store.delete(&mut second, "live/a1.ts", first);
+    store.put(&mut second, "live/b.ts", &bytes(random, 300_000), None);
+    store.seal(second);
+    let mut open = vec![store.open_zone(2, 1), store.open_zone(3, 7)];
+    for index in 0..10 {
+        let len = random.below(90_000) as usize;
+        let key = format!("live/c{index}.ts");
+        store.put(&mut open[index % 2], &key, &bytes(random, len), None);
+    }
+    store.delete(&mut open[1], "live/a2.ts", first);
+    store.checkpoint(1, &[]);
+    store.checkpoint(2, &[&open[0], &open[1]]);
+    (store, open)
+}
+
+fn damage(report: &Value) -> &Vec<Value> {
+    report["damage"].as_array().unwrap()
+}
+
+#[test]
+fn a_clean_store_is_clean_and_stays_byte_identical() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = mixed_store(folder.path(), &mut Random(1));
+    let before = std::fs::read(&store.path).unwrap();
+    let (code, report) = fsck(&store.path);
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(report["damage_count"], 0);
+    assert_eq!(report["torn"].as_array().unwrap().len(), 0, "{report:#}");
+    assert_eq!((&report["sealed_zones"], &report["open_zones"]), (&2.into(), &2.into()));
+    assert!(before == std::fs::read(&store.path).unwrap(), "fsck wrote");
+}
+
+#[test]
+fn every_one_of_200_random_bit_flips_in_records_is_found_and_named() {
+    let seed = seed();
+    let mut random = Random(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = mixed_store(folder.path(), &mut random);
+    for _ in 0..200 {
+        let index = random.below(store.written.len() as u64) as usize;
+        let hit = &store.written[index];
+        let at = hit.volume_offset + random.below(hit.record_len);
+        let bit = random.below(8) as u8;
+        store.flip(at, bit);
+        let (code, report) = fsck(&store.path);
+        store.flip(at, bit);
+        assert_eq!(code, 1, "seed {seed}, flip of bit {bit} at {at} in {hit:?} was missed");
+        let found = damage(&report);
+        assert_eq!(found.len(), 1, "seed {seed}: {hit:?}: {report:#}");
+        assert_eq!(found[0]["key"], hit.key.as_str(), "seed {seed}: {report:#}");
+        assert_eq!(found[0]["lsn"], hit.lsn);
+        assert_eq!(found[0]["zone"], hit.zone);
+        assert_eq!(found[0]["zone_offset"], hit.zone_offset);
+    }
+    assert_eq!(fsck(&store.path).0, 0, "all flips were taken back");
+}
+
+#[test]
+fn a_flip_in_any_structure_outside_the_records_is_found_too() {
+    let seed = seed();
+    let mut random = Random(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let (store, open) = mixed_store(folder.path(), &mut random);
+    let geometry = store.geometry;
+    let zone = |zone: u32| geometry.zone_offset(zone);
+    let block = BLOCK as u64;
+    let mut structures = vec![
+        ("volume header", 0),
+        ("volume header", geometry.header_b_offset()),
+        ("checkpoint", CHECKPOINT_SLOTS[0]),
+        ("checkpoint", CHECKPOINT_SLOTS[1]),
+        ("zone header", zone(0)),
+        ("zone header", zone(3)),
+        ("footer trailer", zone(1) - block),
+        ("footer key blob", zone(1) - 2 * block),
+        ("footer entry table", zone(1) - 3 * block),
+        ("footer kill table", zone(2) - 3 * block),
+    ];
+    // The deletion in the open zone is the last record of its zone.
+    structures.push(("record header", zone(3) + open[1].used() - block));
+    for (name, start) in structures {
+        for _ in 0..6 {
+            let (at, bit) = (start + random.below(block), random.below(8) as u8);
+            store.flip(at, bit);
+            let (code, report) = fsck(&store.path);
+            store.flip(at, bit);
+            assert_eq!(code, 1, "seed {seed}: {name} at {at} bit {bit} was missed");
+            let names = damage(&report).iter().map(|finding| &finding["structure"]);
+            assert!(names.clone().any(|found| found == name), "seed {seed}: {name}: {report:#}");
+        }
+    }
+    assert_eq!(fsck(&store.path).0, 0);
+}
+
+#[test]
+fn damage_says_whether_the_object_still_matters() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    let mut zone = store.open_zone(0, 1);
+    let live = store.put(&mut zone, "n/live", &[1; 100], None);
+    let old = store.put(&mut zone, "n/old", &[2; 100], None);
+    let expired = store.put_living(&mut zone, "n/expired", &[3; 100], None, STORE_MS - 1);
+    let here = zone.zone_lap();
+    store.put(&mut zone, "n/old", &[4; 100], Some(here));
+    store.checkpoint(1, &[&zone]);
+    for record in [&live, &old, &expired] {
+        store.flip(record.volume_offset + 230, 0);
+    }
+    let (_, report) = fsck(&store.path);
+    let statuses: Vec<_> = damage(&report)
+        .iter()
+        .map(|found| (found["key"].as_str().unwrap(), found["status"].as_str().unwrap()))
+        .collect();
+    let expected = [("n/live", "live"), ("n/old", "superseded"), ("n/expired", "expired")];
+    assert_eq!(statuses, expected, "{report:#}");
+}
+
+#[test]
+fn a_torn_tail_is_information_and_the_same_bytes_once_durable_are_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    let mut zone = store.open_zone(0, 1);
+    store.put(&mut zone, "n/kept", &[1; 5_000], None);
+    let durable = (zone.zone_lap(), zone.used());
+    let tail = store.put(&mut zone, "n/tail", &[2; 50_000], None);
+    // The crash came before the last blocks of the payload reached the drive.
+    store.file.write_all_at(&[0; 8192], tail.volume_offset + tail.record_len - 8192).unwrap();
+    store.checkpoint_marks(1, tail.lsn - 1, &[durable]);
+    let (code, report) = fsck(&store.path);
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(report["torn"].as_array().unwrap().len(), 1, "{report:#}");
+    store.checkpoint_marks(2, tail.lsn, &[durable]);
+    let (code, report) = fsck(&store.path);
+    assert_eq!(code, 1);
+    assert_eq!(damage(&report)[0]["key"], "n/tail");
+}
+
+#[test]
+fn what_a_dead_process_left_behind_the_durable_length_is_not_a_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    let mut zone = store.open_zone(0, 1);
+    store.put(&mut zone, "n/kept", &[1; 5_000], None);
+    let durable = (zone.zone_lap(), zone.used());
+    let ghost = store.put(&mut zone, "n/ghost", &[2; 50_000], None);
+    store.flip(ghost.volume_offset + 20_000, 3);
+    // Opened again: the ghost was dropped, and everything below the next LSN is settled.
+    store.incarnation += 1;
+    store.checkpoint_marks(1, ghost.lsn, &[durable]);
+    let (code, report) = fsck(&store.path);
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(report["record_count"], 1);
+}
+
+#[test]
+fn one_lost_block_does_not_hide_what_lies_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = mixed_store(folder.path(), &mut Random(3));
+    let hit: Vec<_> = store.written.iter().filter(|put| put.zone == 2).collect();
+    store.file.write_all_at(&[0xee; BLOCK], hit[0].volume_offset).unwrap();
+    store.flip(hit[2].volume_offset + 250, 1);
+    let (code, report) = fsck(&store.path);
+    assert_eq!(code, 1);
+    let offsets: Vec<_> = damage(&report).iter().map(|found| &found["zone_offset"]).collect();
+    assert_eq!(offsets, [hit[0].zone_offset, hit[2].zone_offset], "{report:#}");
+}
+
+#[test]
+fn foreign_newer_and_absent_volumes_are_could_not_run_with_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = mixed_store(folder.path(), &mut Random(4));
+    let path = store.path.to_str().unwrap();
+    let refused = |path: &str, words: &str| {
+        let output = tapectl(&["fsck", path]);
+        assert_eq!(output.status.code(), Some(2));
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains(words) && text.lines().count() == 1, "{text}");
+    };
+    store.file.write_all_at(&2u32.to_le_bytes(), 8).unwrap();
+    refused(path, "newer");
+    store.file.write_all_at(b"SQLite format 3\0", 0).unwrap();
+    store.file.write_all_at(b"whatever", store.geometry.header_b_offset()).unwrap();
+    refused(path, "not a tapeloop volume");
+    refused("/nonexistent/volume", "/nonexistent/volume");
+    refused(folder.path().to_str().unwrap(), "directory");
+}
+
+#[test]
+fn a_truncated_volume_is_a_problem_not_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = mixed_store(folder.path(), &mut Random(5));
+    for len in [store.geometry.zone_offset(1) + 12_345, store.geometry.zone_offset(0), 8192] {
+        store.file.set_len(len).unwrap();
+        let (code, report) = fsck(&store.path);
+        assert_eq!(code, 1);
+        let names = damage(&report).iter().map(|finding| &finding["structure"]);
+        assert!(names.clone().any(|found| found == "volume length"), "{report:#}");
+    }
+}

@@ -1,0 +1,333 @@
+//! Builds small stores byte by byte with the format crate alone, so that the tools are tested
+//! against what the format says and not against what the engine happens to do.
+#![allow(dead_code, reason = "every test file uses its own part")]
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tapeloop_format::{
+    BLOCK, Checkpoint, ClassId, ClockMark, FooterBuilder, FooterEntry, FooterSummary, Geometry,
+    KeyHasher, Kill, OpenZoneMark, PayloadChecksums, RecordHeader, RecordKind, StoreId,
+    VolumeHeader, ZoneHeader, ZoneLap,
+};
+
+pub(crate) const STORE_MS: u64 = 1_000_000_000;
+/// A life that no test outlasts.
+pub(crate) const LONG_MS: u64 = 30 * 86_400_000;
+
+/// A generator with a seed that failing tests print.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// Where a record was put.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    pub(crate) key: String,
+    pub(crate) lsn: u64,
+    pub(crate) zone: u32,
+    pub(crate) zone_offset: u64,
+    pub(crate) volume_offset: u64,
+    pub(crate) record_len: u64,
+}
+
+pub(crate) struct OpenZone {
+    header: ZoneHeader,
+    used: u64,
+    footer: FooterBuilder,
+    lsns: (u64, u64),
+    expires_ms_max: u64,
+}
+
+pub(crate) struct StoreBuilder {
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
+    pub(crate) geometry: Geometry,
+    pub(crate) store_id: StoreId,
+    pub(crate) incarnation: u64,
+    pub(crate) next_lsn: u64,
+    pub(crate) next_base: u64,
+    pub(crate) written: Vec<Written>,
+}
+
+impl StoreBuilder {
+    pub(crate) fn new(folder: &Path, zone_size: u64, zone_count: u32) -> StoreBuilder {
+        let geometry = Geometry::new(zone_size, zone_count).unwrap();
+        let path = folder.join("volume");
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        file.set_len(geometry.volume_len()).unwrap();
+        let store_id = StoreId(*b"0123456789abcdef");
+        let header = VolumeHeader {
+            store_id,
+            volume_index: 0,
+            volume_count: 1,
+            geometry,
+            created_wall_ms: 1,
+        };
+        file.write_all_at(&header.encode()[..], 0).unwrap();
+        file.write_all_at(&header.encode()[..], geometry.header_b_offset()).unwrap();
+        StoreBuilder {
+            path,
+            file,
+            geometry,
+            store_id,
+            incarnation: 1,
+            next_lsn: 1,
+            next_base: 0,
+            written: Vec::new(),
+        }
+    }
+
+    pub(crate) fn open_zone(&mut self, zone: u32, lap: u64) -> OpenZone {
+        let header = ZoneHeader {
+            zone,
+            lap,
+            base_position: self.next_base,
+            class: ClassId { bucket: ClassId::ttl_bucket(LONG_MS), group: 0 },
+            opened_store_ms: STORE_MS,
+            incarnation: self.incarnation,
+        };
+        self.next_base += self.geometry.zone_size();
+        let offset = self.geometry.zone_offset(zone);
+        self.file.write_all_at(&header.encode(&self.store_id)[..], offset).unwrap();
+        OpenZone {
+            header,
+            used: BLOCK as u64,
+            footer: FooterBuilder::new(),
+            lsns: (u64::MAX, 0),
+            expires_ms_max: 0,
+        }
+    }
+
+    pub(crate) fn put(
+        &mut self,
+        zone: &mut OpenZone,
+        key: &str,
+        payload: &[u8],
+        victim: Option<ZoneLap>,
+    ) -> Written {
+        self.put_living(zone, key, payload, victim, STORE_MS + LONG_MS)
+    }
+
+    pub(crate) fn put_living(
+        &mut self,
+        zone: &mut OpenZone,
+        key: &str,
+        payload: &[u8],
+        victim: Option<ZoneLap>,
+        expires_ms: u64,
+    ) -> Written {
+        let mut header = self.header(zone, RecordKind::Put, key);
+        let mut checksums = PayloadChecksums::new(self.store_id.salt());
+        checksums.update(payload);
+        header.chunk_crcs = checksums.finish();
+        header.payload_len = payload.len() as u64;
+        header.expires_ms = expires_ms;
+        header.victim = victim;
+        header.metadata = Box::from(&b"video/mp4"[..]);
+        zone.footer.push_put(&FooterEntry::of(&header, &zone.header), key.as_bytes());
+        zone.expires_ms_max = zone.expires_ms_max.max(expires_ms);
+        self.append(zone, &header, payload)
+    }
+
+    pub(crate) fn delete(&mut self, zone: &mut OpenZone, key: &str, victim: ZoneLap) -> Written {
+        let mut header = self.header(zone, RecordKind::Tombstone, key);
+        header.victim = Some(victim);
+        self.append(zone, &header, &[])
+    }
+
+    pub(crate) fn void(&mut self, zone: &mut OpenZone, hole_len: u32) -> Written {
+        let mut header = self.header(zone, RecordKind::Void, "");
+        header.hole_len = hole_len;
+        self.append(zone, &header, &[])
+    }
+
+    fn header(&mut self, zone: &OpenZone, kind: RecordKind, key: &str) -> RecordHeader {
+        let lsn = self.next_lsn;
+        self.next_lsn += 1;
+        let key_hash = match key {
+            "" => tapeloop_format::KeyHash([0; 16]),
+            key => KeyHasher::new(&self.store_id).hash(key.as_bytes()),
+        };
+        RecordHeader {
+            kind,
+            zone: zone.header.zone,
+            lap: zone.header.lap,
+            position: zone.header.base_position + zone.used,
+            lsn,
+            incarnation: self.incarnation,
+            durable_lsn: lsn - 1,
+            stored_ms: if kind == RecordKind::Void { 0 } else { STORE_MS },
+            expires_ms: 0,
+            created_wall_ms: u64::from(kind == RecordKind::Put),
+            payload_len: 0,
+            hole_len: 0,
+            content_hash: [if kind == RecordKind::Put { 7 } else { 0 }; 16],
+            key_hash,
+            victim: None,
+            key: Box::from(key.as_bytes()),
+            metadata: Box::default(),
+            chunk_crcs: Box::default(),
+        }
+    }
+
+    fn append(&mut self, zone: &mut OpenZone, header: &RecordHeader, payload: &[u8]) -> Written {
+        let shape = header.shape();
+        let mut record = header.encode(self.store_id.salt());
+        if header.kind != RecordKind::Void {
+            record.resize(shape.record_len, 0);
+            record[shape.payload_offset..][..payload.len()].copy_from_slice(payload);
+        }
+        let zone_offset = zone.used;
+        let volume_offset = self.geometry.zone_offset(zone.header.zone) + zone_offset;
+        self.file.write_all_at(&record, volume_offset).unwrap();
+        zone.used += shape.record_len as u64;
+        zone.lsns = (zone.lsns.0.min(header.lsn), zone.lsns.1.max(header.lsn));
+        if let Some(kill) = header.kill() {
+            zone.footer.push_kill(&kill);
+        }
+        let written = Written {
+            key: String::from_utf8(header.key.to_vec()).unwrap(),
+            lsn: header.lsn,
+            zone: header.zone,
+            zone_offset,
+            volume_offset,
+            record_len: shape.record_len as u64,
+        };
+        if header.kind == RecordKind::Put {
+            self.written.push(written.clone());
+        }
+        written
+    }
+
+    pub(crate) fn push_kill(zone: &mut OpenZone, kill: &Kill) {
+        zone.footer.push_kill(kill);
+    }
+
+    pub(crate) fn seal(&mut self, zone: OpenZone) -> ZoneLap {
+        let summary = FooterSummary {
+            sealed_store_ms: STORE_MS + 5,
+            used_len: zone.used,
+            lsn_first: zone.lsns.0.min(zone.lsns.1),
+            lsn_last: zone.lsns.1,
+            expires_ms_max: zone.expires_ms_max,
+        };
+        let zone_size = self.geometry.zone_size();
+        let footer = zone.footer.encode(&self.store_id, &zone.header, zone_size, &summary);
+        let end = self.geometry.zone_offset(zone.header.zone) + zone_size;
+        self.file.write_all_at(&footer, end - footer.len() as u64).unwrap();
+        zone.header.zone_lap()
+    }
+
+    /// Writes a checkpoint as at a clean stop: all of the open zones is durable.
+    pub(crate) fn checkpoint(&self, sequence: u64, open: &[&OpenZone]) {
+        let marks = open.iter().map(|zone| (zone.header.zone_lap(), zone.used)).collect::<Vec<_>>();
+        self.checkpoint_marks(sequence, self.next_lsn - 1, &marks);
+    }
+
+    pub(crate) fn checkpoint_marks(
+        &self,
+        sequence: u64,
+        durable_lsn: u64,
+        marks: &[(ZoneLap, u64)],
+    ) {
+        let checkpoint = Checkpoint {
+            sequence,
+            incarnation: self.incarnation,
+            clock: clock_mark(),
+            durable_lsn,
+            next_lsn: self.next_lsn,
+            next_base_position: self.next_base,
+            open_zones: marks
+                .iter()
+                .map(|(zone_lap, durable_len)| OpenZoneMark {
+                    zone_lap: *zone_lap,
+                    durable_len: *durable_len,
+                })
+                .collect(),
+        };
+        let block = checkpoint.encode(&self.store_id);
+        self.file.write_all_at(&block[..], checkpoint.slot_offset()).unwrap();
+    }
+
+    pub(crate) fn flip(&self, volume_offset: u64, bit: u8) {
+        flip(&self.file, volume_offset, bit);
+    }
+}
+
+impl OpenZone {
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
+    pub(crate) fn zone_lap(&self) -> ZoneLap {
+        self.header.zone_lap()
+    }
+}
+
+fn clock_mark() -> ClockMark {
+    // Another boot, and a wall clock of this moment: store time goes on from STORE_MS.
+    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    ClockMark {
+        boot_id: [9; 16],
+        boottime_ms: 5,
+        store_ms: STORE_MS,
+        wall_ms: wall.as_millis() as u64,
+    }
+}
+
+pub(crate) fn flip(file: &File, volume_offset: u64, bit: u8) {
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, volume_offset).unwrap();
+    byte[0] ^= 1 << bit;
+    file.write_all_at(&byte, volume_offset).unwrap();
+}
+
+pub(crate) fn bytes(random: &mut Random, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    for chunk in bytes.chunks_mut(8) {
+        let word = random.next().to_le_bytes();
+        chunk.copy_from_slice(&word[..chunk.len()]);
+    }
+    bytes
+}
+
+pub(crate) fn tapectl(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tapectl")).args(args).output().unwrap()
+}
+
+pub(crate) fn json(args: &[&str]) -> (i32, serde_json::Value) {
+    let output = tapectl(args);
+    let value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("{args:?}: {error}: {}", String::from_utf8_lossy(&output.stderr))
+    });
+    (output.status.code().unwrap(), value)
+}
+
+pub(crate) fn fsck(path: &Path) -> (i32, serde_json::Value) {
+    json(&["fsck", path.to_str().unwrap(), "--json"])
+}
+
+pub(crate) fn seed() -> u64 {
+    let given = std::env::var("TAPELOOP_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        now.as_nanos() as u64
+    });
+    println!("TAPELOOP_SEED={seed}");
+    seed
+}
