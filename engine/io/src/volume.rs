@@ -49,11 +49,9 @@ impl VolumeFile {
     pub fn open_direct(path: &Path) -> Result<VolumeFile, VolumeError> {
         let is_device = kind_is_device(path)?;
         let exclusive = if is_device { libc::O_EXCL } else { 0 };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_DIRECT | exclusive)
-            .open(path)
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_DIRECT | exclusive);
+        let file = lock::open_exclusive(&mut || options.open(path))
             .map_err(|source| open_error(path, is_device, source))?;
         lock::lock_exclusive(&file, path)?;
         check_alignment(&file, path)?;

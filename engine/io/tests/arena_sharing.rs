@@ -76,7 +76,7 @@ fn read_blocks(blocks: &Receiver<(Block, u64)>) -> usize {
 fn no_reader_ever_sees_another_owners_bytes() {
     const WRITERS: u64 = 4;
     const READERS: usize = 3;
-    const ROUNDS: u64 = 150;
+    const ROUNDS: u64 = 80;
     // Fewer blocks than handles wanted: every block is reused all the time.
     let arena = Arena::new(14 * ARENA_BLOCK).unwrap();
     let seen = AtomicUsize::new(0);

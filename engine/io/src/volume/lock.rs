@@ -17,19 +17,43 @@ const ATTEMPT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Locks `file`, waiting up to a second for a dying holder.
 pub(super) fn lock_exclusive(file: &File, path: &Path) -> Result<(), VolumeError> {
-    lock_with(file, path, &mut || thread::sleep(ATTEMPT_INTERVAL))
+    lock_with(file, path, &mut pause)
+}
+
+/// Opens a block device exclusively, waiting likewise while it is busy.
+pub(super) fn open_exclusive(open: &mut dyn FnMut() -> io::Result<File>) -> io::Result<File> {
+    let opened = outwait(&mut pause, &mut || match open() {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(None),
+        other => other.map(Some),
+    });
+    opened?.ok_or_else(|| io::Error::from_raw_os_error(libc::EBUSY))
 }
 
 fn lock_with(file: &File, path: &Path, pause: &mut dyn FnMut()) -> Result<(), VolumeError> {
-    for attempt in 1..=ATTEMPTS {
-        match try_lock(file) {
-            Ok(true) => return Ok(()),
-            Ok(false) if attempt < ATTEMPTS => pause(),
-            Ok(false) => break,
-            Err(source) => return Err(VolumeError::io("lock", path, source)),
-        }
+    let locked = outwait(pause, &mut || Ok(try_lock(file)?.then_some(())));
+    match locked {
+        Ok(Some(())) => Ok(()),
+        Ok(None) => Err(VolumeError::Locked { path: path.into(), holder_pid: holder_pid(file) }),
+        Err(source) => Err(VolumeError::io("lock", path, source)),
     }
-    Err(VolumeError::Locked { path: path.into(), holder_pid: holder_pid(file) })
+}
+
+/// Asks until there is an answer or the attempts are used up.
+fn outwait<T>(
+    pause: &mut dyn FnMut(),
+    ask: &mut dyn FnMut() -> io::Result<Option<T>>,
+) -> io::Result<Option<T>> {
+    for _ in 1..ATTEMPTS {
+        if let Some(answer) = ask()? {
+            return Ok(Some(answer));
+        }
+        pause();
+    }
+    ask()
+}
+
+fn pause() {
+    thread::sleep(ATTEMPT_INTERVAL);
 }
 
 /// True when locked, false when another open file has the lock.
