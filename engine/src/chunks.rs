@@ -117,13 +117,13 @@ impl Chunks {
         let stored = body.stored().expect("only stored bodies leave the arena");
         let key = body.key.as_bytes();
         match read::record(&self.shared, stored.location, key, read::First::Header).await {
-            Ok(Some(record)) => {
+            Ok(read::At::Record(record)) => {
                 let mut drive = Drive::new(record, self.position);
                 let next = drive.next(&self.shared, self.position, self.end).await;
                 self.source = Source::Drive(drive);
                 next
             }
-            Ok(None) => Some(Err(ReadError::Recycled)),
+            Ok(_) => Some(Err(ReadError::Recycled)),
             Err(error) => Some(Err(error)),
         }
     }

@@ -73,14 +73,23 @@ pub(crate) async fn zone(
     }
 }
 
-/// Reads the record of `key` at `location`. `None` if another key's record lies there, or the zone has
-/// moved on.
+/// What lies where the index pointed.
+pub(crate) enum At {
+    /// The key's record.
+    Record(OnDrive),
+    /// Another key's record: the index knows only 60 bits of a hash.
+    OtherKey,
+    /// Bytes of a later lap: the zone was reused since the index was asked.
+    Moved,
+}
+
+/// Reads the record of `key` at `location`.
 pub(crate) async fn record(
     shared: &Arc<Shared>,
     location: Location,
     key: &[u8],
     first: First,
-) -> Result<Option<OnDrive>, ReadError> {
+) -> Result<At, ReadError> {
     // The metadata is not known yet: the longest decides how far the header may reach.
     let payload_len = u64::from(location.len);
     let longest = RecordShape::of(key.len(), METADATA_LEN_MAX, payload_len);
@@ -96,15 +105,15 @@ pub(crate) async fn record(
         Ok(header) => header,
         Err(error) => {
             let moved = !shared.directory.is_servable(location.zone, location.lap);
-            return if moved { Ok(None) } else { Err(damaged(&location, error)) };
+            return if moved { Ok(At::Moved) } else { Err(damaged(&location, error)) };
         }
     };
     if *header.key != *key {
-        return Ok(None);
+        return Ok(At::OtherKey);
     }
     let end = header.shape().record_len.min(buf.len());
     let first = (first == First::Payload || header.shape().is_inline()).then(|| buf.slice(0..end));
-    Ok(Some(OnDrive { header: Rc::new(header), location, first }))
+    Ok(At::Record(OnDrive { header: Rc::new(header), location, first }))
 }
 
 fn decode(shared: &Shared, location: &Location, bytes: &[u8]) -> Result<RecordHeader, FormatError> {
