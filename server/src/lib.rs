@@ -3,3 +3,5 @@
 
 pub mod config;
 pub mod http;
+pub mod net;
+pub mod origin;

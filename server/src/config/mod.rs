@@ -134,16 +134,7 @@ impl Config {
         };
         policies(default_ttl_ms, &file)
     }
-
-    /// The volume this store lies on: the path itself, or a file in the directory it names.
-    pub fn volume(&self) -> PathBuf {
-        let is_volume = std::fs::metadata(&self.data).is_ok_and(|found| !found.is_dir());
-        if is_volume { self.data.clone() } else { self.data.join(VOLUME_NAME) }
-    }
 }
-
-/// The name of the volume file in a data directory.
-pub const VOLUME_NAME: &str = "volume-0.tapeloop";
 
 fn read_file(path: Option<&Path>) -> Result<File, ConfigError> {
     let Some(path) = path else { return Ok(File::default()) };

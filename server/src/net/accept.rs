@@ -1,0 +1,61 @@
+//! One accept task per listener, for the whole life of the thread: a pending accept is never
+//! dropped, because the ring would lose the connection it is about to bring.
+
+use super::conn;
+use super::socket::Socket;
+use super::thread::Thread;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio_uring::net::TcpListener;
+
+/// Descriptors may also be freed by somebody else than a connection of this thread.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A listener that can be told to stop.
+#[derive(Clone)]
+pub(super) struct Listener(Rc<TcpListener>);
+
+impl Listener {
+    pub(super) fn new(listener: std::net::TcpListener) -> Listener {
+        Listener(Rc::new(TcpListener::from_std(listener)))
+    }
+
+    /// Ends the pending accept with an error.
+    pub(super) fn stop(&self) {
+        let _ = tapeloop_engine::socket::shutdown(self.0.as_raw_fd());
+    }
+}
+
+/// Accepts until the thread stops.
+pub(super) async fn run(thread: Rc<Thread>, listener: Listener) {
+    while !thread.is_stopping.get() {
+        // Made before the accept fails, so that a close in between is not missed.
+        let closed = thread.connections.closed.notified();
+        match listener.0.accept().await {
+            Ok((stream, _)) => {
+                thread.counters.connections_accepted.add(1);
+                let socket = Rc::new(Socket::new(stream));
+                tokio::task::spawn_local(conn::serve(Rc::clone(&thread), socket));
+            }
+            Err(_) if thread.is_stopping.get() => return,
+            Err(error) if is_shortage(&error) => {
+                thread.counters.accept_pauses.add(1);
+                tracing::warn!("accepting paused until a connection closes: {error}");
+                let _ = tokio::time::timeout(PAUSE_MAX, closed).await;
+            }
+            // A client that left before it was accepted.
+            Err(error) => tracing::debug!("accept: {error}"),
+        }
+    }
+}
+
+/// EMFILE, ENFILE, ENOBUFS, ENOMEM: nothing is wrong with the listener, there is just no room.
+fn is_shortage(error: &io::Error) -> bool {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    const ENOBUFS: i32 = 105;
+    const ENOMEM: i32 = 12;
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}

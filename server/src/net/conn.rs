@@ -1,0 +1,417 @@
+//! One connection: requests in order, answers in order, until one side has had enough.
+
+use super::body::Body;
+use super::inbox::Inbox;
+use super::socket::{Expiry, Socket};
+use super::thread::Thread;
+use crate::http::chunked::Step as BodyStep;
+use crate::http::head::{HeadParser, Step};
+use crate::origin::request::{Action, Request};
+use crate::origin::{Failure, respond};
+use std::rc::Rc;
+use tapeloop_engine::Chunk;
+
+/// Answers that may wait in the buffer while pipelined requests are still at hand.
+const PIPELINED_MAX: usize = 16;
+/// Bytes of answers that may wait.
+const OUT_BYTES_MAX: usize = 64 << 10;
+/// Body bytes read for nothing so that the connection can go on.
+pub(super) const DRAIN_BYTES_MAX: u64 = 64 << 10;
+/// Bytes read for nothing so that a last answer is not lost by a reset.
+const LINGER_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The client is gone, or there is nothing more to say to it.
+    Gone,
+    /// A last answer was given: let it arrive, then close.
+    Linger,
+    /// An answer cannot be completed: the client must see that.
+    Reset,
+}
+
+/// The facts about a request that every answer to it needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) keep_alive: bool,
+    pub(super) is_http10: bool,
+    pub(super) is_head: bool,
+    pub(super) expect_continue: bool,
+}
+
+pub(super) struct Conn {
+    pub(super) thread: Rc<Thread>,
+    pub(super) socket: Rc<Socket>,
+    pub(super) inbox: Inbox,
+    /// Answers not sent yet.
+    pub(super) out: Vec<u8>,
+    /// How many of them.
+    answers_waiting: usize,
+    parser: HeadParser,
+    /// It has pushed: an encoder, which is left idle for longer.
+    pub(super) is_ingest: bool,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(thread: Rc<Thread>, socket: Rc<Socket>) {
+    let _listed = thread.connections.list(Rc::clone(&socket));
+    thread.counters.connections_open.add(1);
+    let counters = thread.counters.clone();
+    let _open = Defer(|| counters.connections_open.sub(1));
+    let mut conn = Conn {
+        thread,
+        socket,
+        inbox: Inbox::default(),
+        out: Vec::new(),
+        answers_waiting: 0,
+        parser: HeadParser::new(),
+        is_ingest: false,
+    };
+    match conn.run().await {
+        Stop::Gone => {}
+        Stop::Linger => conn.linger().await,
+        Stop::Reset => {
+            conn.thread.counters.resets.add(1);
+            conn.socket.reset_on_close();
+        }
+    }
+}
+
+struct Defer<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Defer<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+impl Conn {
+    async fn run(&mut self) -> Stop {
+        loop {
+            let outcome = match self.next_request().await {
+                Ok(request) => self.answer(request).await,
+                Err(stop) => Err(stop),
+            };
+            if let Err(stop) = outcome {
+                return stop;
+            }
+        }
+    }
+
+    /// Waits for a complete, judged request.
+    async fn next_request(&mut self) -> Result<Request, Stop> {
+        let limits = self.thread.limits;
+        let idle_ms = if self.is_ingest { limits.ingest_idle_ms } else { limits.idle_ms };
+        let start_ms = self.thread.clock.now_ms();
+        let mut head_deadline_ms = None;
+        loop {
+            let refused = match self.parser.parse(self.inbox.unread()) {
+                Step::Head(head) => {
+                    let request = Request::from_head(&head, &self.thread.policies());
+                    let head_len = head.len;
+                    self.inbox.consume(head_len);
+                    self.parser.reset();
+                    match request {
+                        Ok(request) => return Ok(request),
+                        Err(failure) => Some(failure),
+                    }
+                }
+                Step::Reject(reject) => Some(reject.into()),
+                Step::NeedMore => None,
+            };
+            if let Some(failure) = refused {
+                return Err(self.refuse_and_close(&failure).await);
+            }
+            self.flush().await?;
+            if self.parser.has_begun() {
+                let now_ms = self.thread.clock.now_ms();
+                let at_ms = *head_deadline_ms.get_or_insert(now_ms + limits.head_ms);
+                self.socket.set_deadline(at_ms, Expiry::StopReading);
+            } else if self.thread.is_stopping.get() {
+                return Err(Stop::Gone);
+            } else {
+                self.socket.set_deadline(start_ms + idle_ms, Expiry::Idle);
+            }
+            let received = self.fill().await?;
+            if received == 0 {
+                if self.parser.has_begun() && self.socket.has_expired() {
+                    return Err(self.refuse_and_close(&Failure::HeadTimeout).await);
+                }
+                return Err(Stop::Gone);
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: Request) -> Result<(), Stop> {
+        self.socket.clear_deadline();
+        let terms = Terms {
+            keep_alive: request.keep_alive,
+            is_http10: request.is_http10,
+            is_head: request.is_head,
+            expect_continue: request.expect_continue,
+        };
+        let body = Body::new(request.framing);
+        let counters = Rc::clone(&self.thread);
+        let counters = &counters.counters;
+        match request.action {
+            Action::Put(plan) => {
+                counters.puts.add(1);
+                self.put(plan, body, terms).await
+            }
+            Action::Refuse(failure) => self.refuse(&failure, body, terms).await,
+            Action::Get { key, conditions } => {
+                counters.gets.add(1);
+                let terms = self.skip_body(body, terms).await?;
+                self.get(&key, conditions.as_deref(), terms).await
+            }
+            Action::Delete { key, conditions } => {
+                counters.deletes.add(1);
+                let terms = self.skip_body(body, terms).await?;
+                self.delete(&key, conditions.as_deref(), terms).await
+            }
+            Action::Options => {
+                let terms = self.skip_body(body, terms).await?;
+                let stamp = self.thread.stamp(terms.keep_alive, terms.is_http10);
+                respond::options(&mut self.out, &stamp);
+                self.answered(204, stamp.keep_alive).await
+            }
+        }
+    }
+
+    /// Reads the body of a request that uses none. One that still waits for `100 Continue` is not
+    /// read: the answer ends the connection instead.
+    async fn skip_body(&mut self, mut body: Body, terms: Terms) -> Result<Terms, Stop> {
+        if body.is_done() {
+            return Ok(terms);
+        }
+        if terms.expect_continue {
+            return Ok(Terms { keep_alive: false, ..terms });
+        }
+        match self.drain(&mut body).await {
+            Ok(true) => Ok(terms),
+            Ok(false) => Err(self.refuse_and_close(&Failure::BodyUnused).await),
+            Err(Fault::Stop(stop)) => Err(stop),
+            Err(Fault::Failure(failure)) => Err(self.refuse_and_close(&failure).await),
+        }
+    }
+
+    /// Answers a failure before, or instead of, reading the body.
+    pub(super) async fn refuse(
+        &mut self,
+        failure: &Failure,
+        mut body: Body,
+        terms: Terms,
+    ) -> Result<(), Stop> {
+        // A client told to wait may or may not send its body now: only a close is unambiguous.
+        let unreadable =
+            !body.is_done() && (terms.expect_continue || body.is_longer_than(DRAIN_BYTES_MAX));
+        let keep_alive = terms.keep_alive && !unreadable && !failure.answer().close;
+        let stamp = self.thread.stamp(keep_alive, terms.is_http10);
+        respond::failure(&mut self.out, &stamp, failure, terms.is_head);
+        self.answered(failure.answer().status, stamp.keep_alive).await?;
+        if body.is_done() {
+            return Ok(());
+        }
+        self.flush().await?;
+        match self.drain(&mut body).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(Fault::Failure(_)) => Err(Stop::Linger),
+            Err(Fault::Stop(stop)) => Err(stop),
+        }
+    }
+
+    /// Answers a failure that ends the connection.
+    pub(super) async fn refuse_and_close(&mut self, failure: &Failure) -> Stop {
+        let stamp = self.thread.stamp(false, false);
+        respond::failure(&mut self.out, &stamp, failure, false);
+        match self.answered(failure.answer().status, false).await {
+            Err(stop) => stop,
+            Ok(()) => unreachable!("an answer that closes stops the connection"),
+        }
+    }
+
+    /// Reads a body for nothing. False when it is too long for that.
+    async fn drain(&mut self, body: &mut Body) -> Result<bool, Fault> {
+        let mut read: u64 = 0;
+        if body.is_longer_than(DRAIN_BYTES_MAX) {
+            return Ok(false);
+        }
+        loop {
+            let unread = self.inbox.unread();
+            let consumed = match body.step(unread).map_err(Failure::from)? {
+                BodyStep::Data { skip, len } => skip + len,
+                BodyStep::NeedMore => unread.len(),
+                BodyStep::Done { consumed } => {
+                    self.inbox.consume(consumed);
+                    return Ok(true);
+                }
+            };
+            self.inbox.consume(consumed);
+            read += consumed as u64;
+            if body.is_done() {
+                return Ok(true);
+            }
+            if read > DRAIN_BYTES_MAX {
+                return Ok(false);
+            }
+            if self.inbox.is_empty() {
+                let at_ms = self.thread.clock.now_ms() + self.thread.limits.head_ms;
+                self.socket.set_deadline(at_ms, Expiry::StopReading);
+                if self.fill().await? == 0 {
+                    return Err(self.body_ended_early(body).into());
+                }
+            }
+        }
+    }
+
+    /// Why a body has no more bytes although it should.
+    pub(super) fn body_ended_early(&self, body: &Body) -> Failure {
+        if self.socket.has_expired() {
+            Failure::BodyTimeout
+        } else {
+            Failure::BodyShort { received: body.received() }
+        }
+    }
+
+    /// Reads what has arrived. 0: the client has ended its side, or a deadline has.
+    pub(super) async fn fill(&mut self) -> Result<usize, Stop> {
+        if self.is_ingest {
+            self.socket.quickack();
+        }
+        let (result, bytes) = self.socket.read(self.inbox.lend()).await;
+        self.inbox.restore(bytes);
+        result.map_err(|_| Stop::Gone)
+    }
+
+    /// An answer was put into the buffer; decides when it leaves and whether another may follow.
+    pub(super) async fn answered(&mut self, status: u16, keep_alive: bool) -> Result<(), Stop> {
+        self.thread.counters.answered(status);
+        self.answers_waiting += 1;
+        if !keep_alive {
+            self.flush().await?;
+            return Err(Stop::Linger);
+        }
+        // More requests at hand: their answers leave together. The next read flushes anyway.
+        let may_wait = !self.inbox.is_empty()
+            && self.answers_waiting < PIPELINED_MAX
+            && self.out.len() < OUT_BYTES_MAX;
+        if may_wait { Ok(()) } else { self.flush().await }
+    }
+
+    /// Sends all answers that wait.
+    pub(super) async fn flush(&mut self) -> Result<(), Stop> {
+        let mut sent = 0;
+        while sent < self.out.len() {
+            self.expect_send();
+            let (result, out) = self.socket.write(std::mem::take(&mut self.out), sent).await;
+            self.out = out;
+            sent += self.sent(result)?;
+        }
+        self.out.clear();
+        self.answers_waiting = 0;
+        self.socket.clear_deadline();
+        Ok(())
+    }
+
+    /// Sends one chunk.
+    pub(super) async fn send(&self, mut chunk: Chunk) -> Result<(), Stop> {
+        while !chunk.is_empty() {
+            self.expect_send();
+            let (result, back) = self.socket.write_chunk(chunk).await;
+            let count = self.sent(result)?;
+            chunk = back.slice(count..back.len());
+        }
+        self.socket.clear_deadline();
+        Ok(())
+    }
+
+    /// Sends several chunks in as few writes as the socket allows.
+    pub(super) async fn send_all(&self, mut parts: Vec<Chunk>) -> Result<(), Stop> {
+        while !parts.is_empty() {
+            self.expect_send();
+            let (result, back) = self.socket.write_chunks(parts).await;
+            parts = after(back, self.sent(result)?);
+        }
+        self.socket.clear_deadline();
+        Ok(())
+    }
+
+    fn expect_send(&self) {
+        let at_ms = self.thread.clock.now_ms() + self.thread.limits.send_stall_ms;
+        self.socket.set_deadline(at_ms, Expiry::Cut);
+    }
+
+    fn sent(&self, result: std::io::Result<usize>) -> Result<usize, Stop> {
+        match result {
+            Ok(count) if count > 0 => {
+                self.thread.counters.bytes_sent.add(count as u64);
+                Ok(count)
+            }
+            _ => Err(Stop::Gone),
+        }
+    }
+
+    /// Ends our side and reads on for a moment: closing with unread bytes would reset the connection
+    /// and could take the answer with it.
+    async fn linger(&mut self) {
+        self.socket.end_sending();
+        let at_ms = self.thread.clock.now_ms() + self.thread.limits.linger_ms;
+        self.socket.set_deadline(at_ms, Expiry::Cut);
+        let mut read: u64 = 0;
+        while read < LINGER_BYTES_MAX {
+            self.inbox.consume(self.inbox.unread().len());
+            match self.fill().await {
+                Ok(count) if count > 0 => read += count as u64,
+                _ => return,
+            }
+        }
+    }
+}
+
+/// A request that goes no further: the connection ends, or the client is told.
+pub(super) enum Fault {
+    Stop(Stop),
+    Failure(Failure),
+}
+
+impl From<Stop> for Fault {
+    fn from(stop: Stop) -> Fault {
+        Fault::Stop(stop)
+    }
+}
+
+impl<F: Into<Failure>> From<F> for Fault {
+    fn from(failure: F) -> Fault {
+        Fault::Failure(failure.into())
+    }
+}
+
+/// What is left of `parts` when the first `count` bytes are gone.
+fn after(parts: Vec<Chunk>, mut count: usize) -> Vec<Chunk> {
+    let mut left = Vec::with_capacity(parts.len());
+    for part in parts {
+        let gone = count.min(part.len());
+        count -= gone;
+        if gone < part.len() {
+            left.push(if gone == 0 { part } else { part.slice(gone..part.len()) });
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_write_leaves_exactly_the_rest() {
+        let parts = || vec![Chunk::from(b"abc".to_vec()), Chunk::from(b"defg".to_vec())];
+        for count in 0..=7 {
+            let left: Vec<u8> =
+                after(parts(), count).iter().flat_map(|part| part.to_vec()).collect();
+            assert_eq!(left, &b"abcdefg"[count..]);
+        }
+        assert!(after(parts(), 7).is_empty());
+    }
+}

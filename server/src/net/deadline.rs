@@ -1,0 +1,106 @@
+//! The connections of a thread and their deadlines.
+
+use super::socket::Socket;
+use super::stats::Counters;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+use tokio::sync::Notify;
+
+/// How often deadlines are looked at; they are late by at most this.
+pub(super) const SWEEP_MS: u64 = 250;
+
+/// Milliseconds since the thread began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub(super) fn new() -> Clock {
+        Clock { start: Instant::now() }
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// All open connections of a thread.
+#[derive(Default)]
+pub(super) struct Connections {
+    slots: RefCell<Slots>,
+    open: Cell<usize>,
+    /// Told when a connection has closed.
+    pub(super) closed: Notify,
+}
+
+#[derive(Default)]
+struct Slots {
+    sockets: Vec<Option<Rc<Socket>>>,
+    free: Vec<usize>,
+}
+
+/// Keeps a connection listed; dropping it, by whatever end, takes it off the list.
+pub(super) struct Listed {
+    connections: Rc<Connections>,
+    slot: usize,
+}
+
+impl Connections {
+    pub(super) fn list(self: &Rc<Self>, socket: Rc<Socket>) -> Listed {
+        let mut slots = self.slots.borrow_mut();
+        let slot = match slots.free.pop() {
+            Some(slot) => slot,
+            None => {
+                slots.sockets.push(None);
+                slots.sockets.len() - 1
+            }
+        };
+        assert!(slots.sockets[slot].is_none(), "a free slot holds nothing");
+        slots.sockets[slot] = Some(socket);
+        self.open.set(self.open.get() + 1);
+        Listed { connections: Rc::clone(self), slot }
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Shuts down whatever is past its deadline.
+    pub(super) fn sweep(&self, now_ms: u64, counters: &Counters) {
+        for socket in self.slots.borrow().sockets.iter().flatten() {
+            if socket.sweep(now_ms) {
+                counters.deadlines_passed.add(1);
+            }
+        }
+    }
+
+    /// Shuts down connections without a request.
+    pub(super) fn cut_idle(&self) {
+        for socket in self.slots.borrow().sockets.iter().flatten() {
+            if socket.is_idle() {
+                socket.cut();
+            }
+        }
+    }
+
+    /// Shuts down every connection.
+    pub(super) fn cut_all(&self) {
+        for socket in self.slots.borrow().sockets.iter().flatten() {
+            socket.cut();
+        }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut slots = self.connections.slots.borrow_mut();
+        let socket = slots.sockets[self.slot].take();
+        assert!(socket.is_some(), "listed once, taken off once");
+        slots.free.push(self.slot);
+        self.connections.open.set(self.connections.open.get() - 1);
+        // Waiters are woken after this task's own handle is gone too, at the next turn.
+        self.connections.closed.notify_waiters();
+    }
+}

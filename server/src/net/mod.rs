@@ -1,0 +1,171 @@
+//! The data plane: one thread per core, each with its own ring, listener and connections.
+//!
+//! Invariants: an operation handed to the ring is never dropped while it is in flight; a deadline
+//! shuts the socket down and lets the operation end. Nothing is shared between threads but the
+//! engine, the policies and the counters.
+
+mod accept;
+mod body;
+mod conn;
+mod deadline;
+mod get;
+mod inbox;
+mod listener;
+mod put;
+mod socket;
+mod stats;
+mod thread;
+
+pub use stats::{Counters, LATENCY_BOUNDS_US};
+
+use crate::config::Policies;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tapeloop_engine::Engine;
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// Deadlines and rates. The defaults are the product's; tests shorten them.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From the first byte of a head to its last.
+    pub head_ms: u64,
+    /// Between two requests.
+    pub idle_ms: u64,
+    /// Between two requests on a connection that has pushed: encoders die of a closed one.
+    pub ingest_idle_ms: u64,
+    /// Between two bytes of a body.
+    pub body_idle_ms: u64,
+    /// Slowest average of a body of declared length.
+    pub body_bytes_per_s_min: u64,
+    /// Between two bytes that the client takes.
+    pub send_stall_ms: u64,
+    /// For reading on after an answer that ends the connection.
+    pub linger_ms: u64,
+    /// For requests in progress when the server is told to stop.
+    pub drain_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            head_ms: 10_000,
+            idle_ms: 75_000,
+            ingest_idle_ms: 600_000,
+            body_idle_ms: 60_000,
+            body_bytes_per_s_min: 8 << 10,
+            send_stall_ms: 30_000,
+            linger_ms: 2_000,
+            drain_ms: 10_000,
+        }
+    }
+}
+
+/// What the data plane runs by.
+#[derive(Clone, Debug)]
+pub struct DataPlane {
+    /// Where to listen. Port 0: any free one.
+    pub listen: SocketAddr,
+    /// How many front-end threads.
+    pub threads: usize,
+    /// Deadlines and rates.
+    pub limits: Limits,
+}
+
+/// Why the data plane does not run.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {addr}: {cause}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A thread could not start or lost its ring.
+    #[error("front-end thread {thread}: {cause}")]
+    Thread {
+        /// Which one.
+        thread: usize,
+        /// Why.
+        cause: io::Error,
+    },
+}
+
+/// A running data plane.
+#[derive(Debug)]
+pub struct Serving {
+    addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    threads: Vec<std::thread::JoinHandle<io::Result<()>>>,
+    counters: Vec<Arc<Counters>>,
+}
+
+/// Listens and serves until `Serving::stop`. Requests are accepted when this returns.
+pub fn serve(
+    plane: &DataPlane,
+    engine: &Engine,
+    policies: &watch::Receiver<Arc<Policies>>,
+) -> Result<Serving, ServeError> {
+    assert!(plane.threads > 0, "somebody has to listen");
+    let listeners = listener::bind_all(plane.listen, plane.threads)
+        .map_err(|cause| ServeError::Listen { addr: plane.listen, cause })?;
+    let local = listeners[0].local_addr();
+    let addr = local.map_err(|cause| ServeError::Listen { addr: plane.listen, cause })?;
+    let (stop, stopping) = watch::channel(false);
+    let mut serving = Serving { addr, stop, threads: Vec::new(), counters: Vec::new() };
+    for (number, listener) in listeners.into_iter().enumerate() {
+        let counters = Arc::new(Counters::default());
+        let seed = thread::Seed {
+            listener,
+            engine: engine.clone(),
+            policies: policies.clone(),
+            stopping: stopping.clone(),
+            limits: plane.limits,
+            counters: Arc::clone(&counters),
+        };
+        let spawned = std::thread::Builder::new()
+            .name(format!("front-{number}"))
+            .spawn(move || thread::run(seed));
+        match spawned {
+            Ok(handle) => serving.threads.push(handle),
+            Err(cause) => {
+                // Those that run are told to stop by the drop of the sender.
+                return Err(ServeError::Thread { thread: number, cause });
+            }
+        }
+        serving.counters.push(counters);
+    }
+    Ok(serving)
+}
+
+impl Serving {
+    /// The address that is listened on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The counters, one set per thread.
+    pub fn counters(&self) -> Vec<Arc<Counters>> {
+        self.counters.clone()
+    }
+
+    /// True when a thread has ended although nobody told it to.
+    pub fn has_failed(&self) -> bool {
+        !*self.stop.borrow() && self.threads.iter().any(std::thread::JoinHandle::is_finished)
+    }
+
+    /// Stops accepting, lets requests in progress finish, waits for the threads.
+    pub fn stop(self) -> Result<(), ServeError> {
+        self.stop.send_replace(true);
+        let mut outcome = Ok(());
+        for (number, handle) in self.threads.into_iter().enumerate() {
+            let ended = handle.join().unwrap_or_else(|_| Err(io::Error::other("panicked")));
+            outcome =
+                outcome.and(ended.map_err(|cause| ServeError::Thread { thread: number, cause }));
+        }
+        outcome
+    }
+}

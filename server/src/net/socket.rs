@@ -1,0 +1,136 @@
+//! The sockets of tokio-uring: its types stay in this file and in `accept`.
+//!
+//! A socket carries its deadline. The sweeper of its thread shuts it down when the deadline has
+//! passed; the operation in flight then ends by itself and its memory comes back.
+
+use std::cell::Cell;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use tapeloop_engine::{Chunk, Spare, socket};
+use tokio_uring::buf::BoundedBuf;
+use tokio_uring::net::TcpStream;
+
+/// What happens at the deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expiry {
+    /// Nothing is to be said to an idle client: both directions are shut.
+    Idle,
+    /// Reading ends, so that the client can still be told why.
+    StopReading,
+    /// Both directions are shut.
+    Cut,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    at_ms: u64,
+    expiry: Expiry,
+}
+
+const NEVER: Deadline = Deadline { at_ms: u64::MAX, expiry: Expiry::Cut };
+
+/// A connected socket with its deadline.
+pub(super) struct Socket {
+    stream: TcpStream,
+    deadline: Cell<Deadline>,
+    has_expired: Cell<bool>,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream) -> Socket {
+        // A socket that is already dead says so at the first read.
+        let _ = stream.set_nodelay(true);
+        Socket { stream, deadline: Cell::new(NEVER), has_expired: Cell::new(false) }
+    }
+
+    pub(super) fn set_deadline(&self, at_ms: u64, expiry: Expiry) {
+        self.deadline.set(Deadline { at_ms, expiry });
+    }
+
+    /// No deadline while we keep the client waiting, not it us.
+    pub(super) fn clear_deadline(&self) {
+        self.deadline.set(NEVER);
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        let deadline = self.deadline.get();
+        deadline.expiry == Expiry::Idle && deadline.at_ms != u64::MAX
+    }
+
+    /// True once a deadline has passed.
+    pub(super) fn has_expired(&self) -> bool {
+        self.has_expired.get()
+    }
+
+    /// Called by the sweeper. True when the deadline had passed.
+    pub(super) fn sweep(&self, now_ms: u64) -> bool {
+        let deadline = self.deadline.get();
+        let is_late = now_ms >= deadline.at_ms;
+        if is_late {
+            self.has_expired.set(true);
+            self.clear_deadline();
+            match deadline.expiry {
+                Expiry::StopReading => self.shut(Shutdown::Read),
+                Expiry::Idle | Expiry::Cut => self.shut(Shutdown::Both),
+            }
+        }
+        is_late
+    }
+
+    /// Ends both directions; operations in flight complete.
+    pub(super) fn cut(&self) {
+        self.shut(Shutdown::Both);
+    }
+
+    /// Tells the client that nothing more comes.
+    pub(super) fn end_sending(&self) {
+        self.shut(Shutdown::Write);
+    }
+
+    /// Makes the coming close a reset, so that nobody takes what was sent for all there is.
+    pub(super) fn reset_on_close(&self) {
+        // On failure the close is a plain one; the length or the missing last chunk tells as well.
+        let _ = socket::set_reset_on_close(self.stream.as_raw_fd());
+    }
+
+    /// Acknowledge what arrives at once: encoders send head and body in small writes.
+    pub(super) fn quickack(&self) {
+        let _ = socket::set_quickack(self.stream.as_raw_fd());
+    }
+
+    /// Reads behind the bytes in `buffer`, whose spare capacity must not be empty.
+    pub(super) async fn read(&self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        assert!(buffer.capacity() > buffer.len(), "no room to read into");
+        let filled = buffer.len();
+        let (result, slice) = self.stream.read(buffer.slice(filled..)).await;
+        (result, slice.into_inner())
+    }
+
+    /// Reads into arena memory.
+    pub(super) async fn read_spare(&self, spare: Spare) -> (io::Result<usize>, Spare) {
+        self.stream.read(spare).await
+    }
+
+    /// Writes once; the count may be short.
+    pub(super) async fn write(&self, buffer: Vec<u8>, from: usize) -> (io::Result<usize>, Vec<u8>) {
+        assert!(from < buffer.len(), "nothing to write");
+        let (result, slice) = self.stream.write(buffer.slice(from..)).submit().await;
+        (result, slice.into_inner())
+    }
+
+    /// Writes one chunk once; the count may be short.
+    pub(super) async fn write_chunk(&self, chunk: Chunk) -> (io::Result<usize>, Chunk) {
+        self.stream.write(chunk).submit().await
+    }
+
+    /// Writes several chunks once; the count may be short.
+    pub(super) async fn write_chunks(&self, parts: Vec<Chunk>) -> (io::Result<usize>, Vec<Chunk>) {
+        self.stream.writev(parts).await
+    }
+
+    fn shut(&self, how: Shutdown) {
+        // ENOTCONN: the client was faster.
+        let _ = self.stream.shutdown(how);
+    }
+}

@@ -1,0 +1,120 @@
+//! One front-end thread: its ring, its listener, its connections, its sweeper.
+
+use super::deadline::{Clock, Connections, SWEEP_MS};
+use super::stats::Counters;
+use super::{Limits, accept};
+use crate::config::Policies;
+use crate::http::date::DateCache;
+use crate::origin::respond::Stamp;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tapeloop_engine::Engine;
+use tokio::sync::watch;
+
+/// Entries of the submission queue of one thread.
+const RING_ENTRIES: u32 = 4096;
+
+/// What a thread is made of; crosses into it.
+pub(super) struct Seed {
+    pub(super) listener: std::net::TcpListener,
+    pub(super) engine: Engine,
+    pub(super) policies: watch::Receiver<Arc<Policies>>,
+    pub(super) stopping: watch::Receiver<bool>,
+    pub(super) limits: Limits,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// What all connections of a thread share.
+pub(super) struct Thread {
+    pub(super) engine: Engine,
+    pub(super) limits: Limits,
+    pub(super) counters: Arc<Counters>,
+    pub(super) clock: Clock,
+    pub(super) connections: Rc<Connections>,
+    pub(super) is_stopping: Cell<bool>,
+    policies: RefCell<Arc<Policies>>,
+    date: RefCell<DateCache>,
+}
+
+impl Thread {
+    pub(super) fn policies(&self) -> Arc<Policies> {
+        Arc::clone(&self.policies.borrow())
+    }
+
+    pub(super) fn wall_ms() -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What the answers of this moment share. A stopping server keeps no connection.
+    pub(super) fn stamp(&self, keep_alive: bool, is_http10: bool) -> Stamp {
+        let wall_ms = Thread::wall_ms();
+        let date = *self.date.borrow_mut().at(wall_ms);
+        let keep_alive = keep_alive && !self.is_stopping.get();
+        Stamp { date, wall_ms, keep_alive, is_http10 }
+    }
+}
+
+/// Runs a thread until it is told to stop and its connections have ended.
+pub(super) fn run(seed: Seed) -> io::Result<()> {
+    tapeloop_engine::block_on(RING_ENTRIES, serve(seed))
+}
+
+async fn serve(seed: Seed) {
+    let Seed { listener, engine, mut policies, mut stopping, limits, counters } = seed;
+    let thread = Rc::new(Thread {
+        engine,
+        limits,
+        counters,
+        clock: Clock::new(),
+        connections: Rc::default(),
+        is_stopping: Cell::new(false),
+        policies: RefCell::new(Arc::clone(&policies.borrow_and_update())),
+        date: RefCell::default(),
+    });
+    let listener = accept::Listener::new(listener);
+    let accepting = tokio::task::spawn_local(accept::run(Rc::clone(&thread), listener.clone()));
+    let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&thread), policies));
+    // An error means that the sender is gone, which is an order to stop as well.
+    let _ = stopping.wait_for(|&stop| stop).await;
+    thread.is_stopping.set(true);
+    listener.stop();
+    let _ = accepting.await;
+    thread.connections.cut_idle();
+    drain(&thread).await;
+    sweeping.abort();
+}
+
+/// Looks at deadlines, and takes over new policies, until the thread ends.
+async fn sweep(thread: Rc<Thread>, mut policies: watch::Receiver<Arc<Policies>>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(SWEEP_MS));
+    loop {
+        ticks.tick().await;
+        thread.connections.sweep(thread.clock.now_ms(), &thread.counters);
+        if policies.has_changed().unwrap_or(false) {
+            *thread.policies.borrow_mut() = Arc::clone(&policies.borrow_and_update());
+        }
+    }
+}
+
+/// Waits for connections to end by themselves, then ends them, then waits for their operations.
+async fn drain(thread: &Thread) {
+    let limit = Duration::from_millis(thread.limits.drain_ms);
+    if tokio::time::timeout(limit, until_empty(thread)).await.is_err() {
+        thread.connections.cut_all();
+        until_empty(thread).await;
+    }
+}
+
+async fn until_empty(thread: &Thread) {
+    loop {
+        let closed = thread.connections.closed.notified();
+        if thread.connections.open() == 0 {
+            return;
+        }
+        closed.await;
+    }
+}
