@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::ToolError;
+use crate::format::FormatPlan;
 use crate::fsck::FsckPlan;
 use crate::inspect::InspectPlan;
 use crate::load::{GetPlan, MediaPlan, PutPlan, Target};
@@ -16,6 +17,7 @@ use crate::units::{parse_duration, parse_size};
 /// A validated command.
 #[derive(Debug)]
 pub(crate) enum Command {
+    Format(FormatPlan),
     Fsck(FsckPlan),
     Inspect(InspectPlan),
     LoadMedia(MediaPlan),
@@ -43,6 +45,8 @@ struct Raw {
 
 #[derive(Debug, Subcommand)]
 enum RawCommand {
+    /// Make a store: a file of the given capacity, or a block device. Replaces nothing.
+    Format(RawFormat),
     /// Show a volume: header, zones, classes, fill; one zone's records; or one key's versions.
     Inspect(RawInspect),
     /// Verify every structure and every payload byte of a volume and name every damaged object.
@@ -52,11 +56,26 @@ enum RawCommand {
 }
 
 #[derive(Debug, Args)]
+struct RawFormat {
+    /// Volume file to make, directory to make it in, or block device.
+    path: PathBuf,
+    /// Bytes for objects: at least 32MiB. A 1GiB store takes objects of up to about 60 MiB.
+    #[arg(long, value_parser = parse_size)]
+    capacity: u64,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct RawInspect {
     #[command(subcommand)]
     layout: Option<RawLayout>,
-    /// Volume file or block device.
+    /// Volume file, data directory or block device.
     #[arg(required = true)]
     path: Option<PathBuf>,
     /// Show the records of this zone.
@@ -82,7 +101,7 @@ enum RawLayout {
 
 #[derive(Debug, Args)]
 struct RawFsck {
-    /// Volume file or block device. It is only read, and may be in use.
+    /// Volume file, data directory or block device. It is only read, and may be in use.
     path: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -234,6 +253,9 @@ struct RawCommon {
 impl RawCommand {
     fn validate(self) -> Result<Command, ToolError> {
         match self {
+            RawCommand::Format(RawFormat { path, capacity, yes, json }) => {
+                Ok(Command::Format(FormatPlan { path, capacity, yes, json }))
+            }
             RawCommand::Inspect(inspect) => inspect.validate().map(Command::Inspect),
             RawCommand::Fsck(RawFsck { path, json }) => Ok(Command::Fsck(FsckPlan { path, json })),
             RawCommand::Load(load) => match load.primitive {

@@ -24,8 +24,10 @@ impl Outcome {
 pub(crate) enum ToolError {
     #[error("invalid value '{value}' for '{flag}': {allowed}")]
     Flag { flag: &'static str, value: String, allowed: String },
-    #[error("{path}: {source}")]
-    Open { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Open(#[from] tapeloop_io::VolumeError),
+    #[error("{0}")]
+    Create(String),
     #[error("{path}: {cause}; {advice}")]
     Volume { path: PathBuf, cause: String, advice: &'static str },
     #[error("could not write the result to standard output: {0}")]

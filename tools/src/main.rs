@@ -5,6 +5,7 @@
 
 mod args;
 mod error;
+mod format;
 mod fsck;
 mod inspect;
 mod load;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Outcome, ToolError> {
     match command {
+        Command::Format(plan) => format::run(&plan),
         Command::Inspect(plan) => inspect::run(&plan),
         Command::Fsck(plan) => fsck::run(&plan),
         Command::LoadMedia(plan) => load::media(&plan),

@@ -206,13 +206,15 @@ fn foreign_newer_and_absent_volumes_are_could_not_run_with_one_line() {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(text.contains(words) && text.lines().count() == 1, "{text}");
     };
+    let last = store.geometry.header_b_offset();
     store.file.write_all_at(&2u32.to_le_bytes(), 8).unwrap();
+    store.file.write_all_at(&2u32.to_le_bytes(), last + 8).unwrap();
     refused(path, "newer");
     store.file.write_all_at(b"SQLite format 3\0", 0).unwrap();
-    store.file.write_all_at(b"whatever", store.geometry.header_b_offset()).unwrap();
+    store.file.write_all_at(b"whatever", last).unwrap();
     refused(path, "not a tapeloop volume");
     refused("/nonexistent/volume", "/nonexistent/volume");
-    refused(folder.path().to_str().unwrap(), "directory");
+    refused(folder.path().to_str().unwrap(), "volume-0.tape");
 }
 
 #[test]

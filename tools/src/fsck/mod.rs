@@ -38,7 +38,7 @@ pub(crate) fn run(plan: &FsckPlan) -> Result<Outcome, ToolError> {
         volume.geometry().zone_count(),
     ));
     let mut findings = Findings::default();
-    let mut totals = Totals::default();
+    let mut totals = Totals { in_use_by_pid: volume.holder_pid(), ..Totals::default() };
     volume_check::check(&volume, &mut findings);
     let bar = progress::bytes(volume.geometry().volume_len(), "checking");
     for zone in 0..volume.geometry().zone_count() {

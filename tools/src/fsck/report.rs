@@ -13,6 +13,8 @@ use crate::walk::{Volume, ZoneState};
 /// What was read.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Totals {
+    /// The server that had the volume open: what it wrote meanwhile may not have been checked.
+    pub(crate) in_use_by_pid: Option<u32>,
     pub(crate) unused_zones: u32,
     pub(crate) open_zones: u32,
     pub(crate) sealed_zones: u32,
@@ -100,6 +102,10 @@ fn as_text(volume: &Volume, findings: &Findings, totals: &Totals) -> String {
         totals.open_zones,
         totals.unused_zones,
     );
+    if let Some(pid) = totals.in_use_by_pid {
+        let _ =
+            writeln!(text, "in use by process {pid}: what it wrote meanwhile was not all checked");
+    }
     if !totals.recycled_zones.is_empty() {
         let zones = &totals.recycled_zones;
         let _ = writeln!(text, "reused by a running server while they were read: zones {zones:?}");

@@ -10,7 +10,7 @@ pub(crate) fn check(volume: &Volume, findings: &mut Findings) {
         findings.damage(outside("volume header", *offset, fault.to_string()));
     }
     let expected = volume.geometry().volume_len();
-    let fits = if volume.is_device { volume.len >= expected } else { volume.len == expected };
+    let fits = if volume.is_device() { volume.len >= expected } else { volume.len == expected };
     if !fits {
         let detail = format!("the volume is {} bytes long and should be {expected}", volume.len);
         findings.damage(outside("volume length", volume.len.min(expected), detail));

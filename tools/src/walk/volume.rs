@@ -1,14 +1,13 @@
 //! One volume, opened for reading only.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use tapeloop_engine::volume_path;
 use tapeloop_format::{
     BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, CHUNK, Checkpoint,
     FormatError, Geometry, KeyHasher, RecordHeader, Salt, StoreId, VolumeHeader, ZoneLap,
 };
+use tapeloop_io::VolumeFile;
 
 use super::fault::Fault;
 use crate::error::ToolError;
@@ -26,25 +25,29 @@ pub(crate) struct Volume {
     /// What is wrong with a header copy: (offset, fault).
     pub(crate) header_faults: Vec<(u64, Fault)>,
     pub(crate) slots: [Result<Checkpoint, Fault>; 2],
-    pub(crate) is_device: bool,
-    file: File,
+    file: VolumeFile,
 }
 
 impl Volume {
-    /// Opens `path` and finds out what it is. Foreign and newer volumes are refused.
+    /// Opens `path`, a volume or the data directory of one, and finds out what it is. Foreign and
+    /// newer volumes are refused.
     pub(crate) fn open(path: &Path) -> Result<Volume, ToolError> {
-        let cannot = |source| ToolError::Open { path: path.to_owned(), source };
-        let file = File::open(path).map_err(cannot)?;
-        let kind = file.metadata().map_err(cannot)?.file_type();
-        if kind.is_dir() {
-            return Err(cannot(io::ErrorKind::IsADirectory.into()));
-        }
-        let len = length(&file).map_err(cannot)?;
+        let path = if path.is_dir() { volume_path(path) } else { path.to_path_buf() };
+        let file = VolumeFile::open_read_only(&path)?;
+        let len = file.len();
         let (header, header_faults) =
-            read_headers(&file, len).map_err(|cause| not_usable(path, cause))?;
+            read_headers(&file, len).map_err(|cause| not_usable(&path, cause))?;
         let slots = CHECKPOINT_SLOTS.map(|offset| read_slot(&file, offset, &header.store_id));
-        let is_device = !kind.is_file();
-        Ok(Volume { path: path.to_owned(), len, header, header_faults, slots, is_device, file })
+        Ok(Volume { path, len, header, header_faults, slots, file })
+    }
+
+    pub(crate) fn is_device(&self) -> bool {
+        self.file.is_device()
+    }
+
+    /// The server that has it open, as far as the kernel tells.
+    pub(crate) fn holder_pid(&self) -> Option<u32> {
+        self.file.holder_pid()
     }
 
     pub(crate) fn geometry(&self) -> &Geometry {
@@ -70,7 +73,7 @@ impl Volume {
 
     /// Reads exactly `out.len()` bytes.
     pub(crate) fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Fault> {
-        self.file.read_exact_at(out, offset).map_err(|error| Fault::read(out.len(), &error))
+        self.file.read_at(out, offset).map_err(|error| Fault::read(out.len(), &error))
     }
 
     /// Checks the carry journal. With the fault comes the zone it is for, if that can be read.
@@ -99,12 +102,6 @@ impl Volume {
     }
 }
 
-/// Length of a file or of a block device, whose metadata says 0.
-fn length(mut file: &File) -> io::Result<u64> {
-    use std::io::Seek;
-    file.seek(io::SeekFrom::End(0))
-}
-
 fn not_usable(path: &Path, cause: Fault) -> ToolError {
     let advice = match &cause {
         Fault::Format(FormatError::NotTapeloop { .. }) => {
@@ -117,12 +114,8 @@ fn not_usable(path: &Path, cause: Fault) -> ToolError {
 }
 
 /// Reads both copies. When the first is damaged, the second is the last block of the volume.
-fn read_headers(file: &File, len: u64) -> Result<(VolumeHeader, Vec<(u64, Fault)>), Fault> {
+fn read_headers(file: &VolumeFile, len: u64) -> Result<(VolumeHeader, Vec<(u64, Fault)>), Fault> {
     let first = read_header(file, 0);
-    // A newer release may have moved anything, this copy included: no second opinion is asked for.
-    if let Err(Fault::Format(FormatError::Newer { .. })) = &first {
-        return first.map(|header| (header, Vec::new()));
-    }
     let last_block = (len / BLOCK as u64).saturating_sub(1) * BLOCK as u64;
     let second_offset = match &first {
         Ok(header) => header.geometry.header_b_offset(),
@@ -143,16 +136,16 @@ fn read_headers(file: &File, len: u64) -> Result<(VolumeHeader, Vec<(u64, Fault)
     }
 }
 
-fn read_header(file: &File, offset: u64) -> Result<VolumeHeader, Fault> {
+fn read_header(file: &VolumeFile, offset: u64) -> Result<VolumeHeader, Fault> {
     let mut block = [0; BLOCK];
-    file.read_exact_at(&mut block, offset).map_err(|error| Fault::read(BLOCK, &error))?;
+    file.read_at(&mut block, offset).map_err(|error| Fault::read(BLOCK, &error))?;
     Ok(VolumeHeader::decode(&block)?)
 }
 
-fn read_slot(file: &File, offset: u64, store_id: &StoreId) -> Result<Checkpoint, Fault> {
+fn read_slot(file: &VolumeFile, offset: u64, store_id: &StoreId) -> Result<Checkpoint, Fault> {
     let read = || -> Result<Checkpoint, Fault> {
         let mut block = [0; BLOCK];
-        file.read_exact_at(&mut block, offset).map_err(|error| Fault::read(BLOCK, &error))?;
+        file.read_at(&mut block, offset).map_err(|error| Fault::read(BLOCK, &error))?;
         Ok(Checkpoint::decode(&block, store_id)?)
     };
     let mut result = read();
