@@ -5,15 +5,18 @@
 //! simulator can drive the very code that runs on drives. See docs/architecture.md.
 #![forbid(unsafe_code)]
 
+mod append;
 mod class;
 mod clock;
 mod directory;
 mod index;
 mod log;
+mod phase;
 mod prepare;
 mod recent;
 mod reclaim;
 mod recover;
+mod report;
 mod scan;
 mod seal;
 mod types;
@@ -23,7 +26,8 @@ pub use clock::{AWAY_MS_MAX, MachineTime, StoreClock};
 pub use directory::{Candidates, Directory, Location};
 pub use index::{INDEXED_BLOCKS_MAX, INDEXED_LEN_MAX, Index, IndexBuilder, IndexEntry};
 pub use log::Log;
-pub use recover::{Finding, Recovery, RecoveryRead, RecoveryReport};
+pub use recover::{Recovery, RecoveryRead};
+pub use report::{Finding, RecoveryReport};
 pub use types::{
     Append, AppendError, Event, GroupPolicy, Io, IoFailure, IoOp, LogStats, Op, Put, Ticket,
 };

@@ -1,0 +1,252 @@
+//! The way of one operation: find what it supersedes, place its record, write it, end it.
+
+use crate::directory::Location;
+use crate::log::{Flying, Log, PLACEMENTS_MAX, Pending, Purpose, Victim, Written};
+use crate::types::{Append, AppendError, Event, Io, IoFailure, IoOp, Op};
+use crate::zone::Listed;
+use tapeloop_format::{
+    ClassId, KeyHash, Kill, METADATA_LEN_MAX, RecordHeader, RecordKind, RecordShape, ZoneLap,
+};
+
+impl Log {
+    /// Looks for the version that an operation supersedes.
+    pub(crate) fn find_victim(&mut self, append: Append) {
+        if let Some((location, expires_ms)) = self.recent.get(&append.hash)
+            && self.directory.is_present(&location)
+        {
+            return self.begin(append, Some(Victim { location, expires_ms }));
+        }
+        let candidates = self.directory.lookup_present(&append.hash);
+        self.verify_next_victim(append, candidates);
+    }
+
+    pub(crate) fn verify_next_victim(&mut self, append: Append, mut candidates: Vec<Location>) {
+        let Some(location) = candidates.pop() else { return self.begin(append, None) };
+        let offset = self.options.geometry.zone_offset(location.zone) + location.offset;
+        // As far as the header may reach: its metadata is not known here.
+        let shape = RecordShape::of(append.key.len(), METADATA_LEN_MAX, u64::from(location.len));
+        let zone_end =
+            self.options.geometry.zone_offset(location.zone) + self.options.geometry.zone_size();
+        let len = shape.header_blocks_len().min((zone_end - offset) as usize);
+        let id = self.io_id(Purpose::VictimHeader { append, location, others: candidates });
+        self.wanted.push_back(Io { id, op: IoOp::Read { offset, len } });
+    }
+
+    pub(crate) fn victim_read(
+        &mut self,
+        append: Append,
+        location: Location,
+        others: Vec<Location>,
+        result: Result<Vec<u8>, IoFailure>,
+    ) {
+        // An unreadable header is taken for the victim: superseding a damaged record loses nothing, while
+        // leaving its entry beside the new one could bring the old version back.
+        let header = result.ok().and_then(|bytes| RecordHeader::decode(&bytes, self.salt).ok());
+        match header {
+            Some(header) if header.key != append.key => self.verify_next_victim(append, others),
+            Some(header) => {
+                let expires_ms = header.expires_ms;
+                self.begin(append, Some(Victim { location, expires_ms }))
+            }
+            None => self.begin(append, Some(Victim { location, expires_ms: u64::MAX })),
+        }
+    }
+
+    /// The operation knows what it supersedes: give it a class and a place.
+    pub(crate) fn begin(&mut self, append: Append, victim: Option<Victim>) {
+        let victim = victim.filter(|victim| self.directory.is_present(&victim.location));
+        let (class, expires_ms) = match &append.op {
+            Op::Put(put) => {
+                let bucket = ClassId::ttl_bucket(put.ttl_ms);
+                (ClassId { bucket, group: put.group }, self.now_ms.saturating_add(put.ttl_ms))
+            }
+            Op::Delete => match &victim {
+                Some(victim) => (self.zones[victim.location.zone as usize].class, 0),
+                None => {
+                    let ticket = append.ticket;
+                    let event = Event::Deleted { ticket, existed: false };
+                    return self.finish(&append.hash, event);
+                }
+            },
+        };
+        self.place(Pending { append, victim, attempts: 0, expires_ms, class });
+    }
+
+    /// Writes the operation's record into an open zone of its class, or lets it wait for one.
+    pub(crate) fn place(&mut self, pending: Pending) {
+        let shape = shape_of(&pending.append);
+        let class = self.class_for(pending.class);
+        let key_len = pending.append.key.len();
+        let Some(zone) = self.zone_with_room(class, &shape, key_len) else {
+            self.classes[class].waiting.push_back(pending);
+            return self.prepare_next();
+        };
+        self.write_record(zone, &shape, pending);
+        self.prepare_ahead(class, zone);
+    }
+
+    pub(crate) fn write_record(&mut self, zone: u32, shape: &RecordShape, mut pending: Pending) {
+        let is_put = matches!(pending.append.op, Op::Put(_));
+        let put_key_len = is_put.then_some(pending.append.key.len());
+        let lsn = self.take_lsn();
+        let open = self.open.get_mut(&zone).expect("a zone with room is open");
+        let offset = open.place(lsn, shape.record_len as u64, put_key_len);
+        pending.attempts += 1;
+        let victim = pending.victim.and_then(|victim| self.victim_on_drive(&victim.location));
+        let header = self.record_header(zone, offset, lsn, victim, &pending);
+        let bytes = header.encode(self.salt);
+        let len = match &pending.append.op {
+            Op::Put(put) => put.payload_len as u32,
+            Op::Delete => 0,
+        };
+        let location = Location { zone, lap: header.lap, offset, len };
+        let meta = &mut self.zones[zone as usize];
+        meta.max_expires_ms = meta.max_expires_ms.max(pending.expires_ms);
+        let ticket = pending.append.ticket;
+        let record_len = shape.record_len as u64;
+        self.flying.insert(lsn, Flying { pending, location, record_len, victim });
+        let id = self.io_id(Purpose::Record { lsn });
+        let offset = self.options.geometry.zone_offset(zone) + offset;
+        let op = IoOp::Record { offset, header: bytes, shape: *shape, ticket };
+        self.records_wanted.push_back(Io { id, op });
+    }
+
+    pub(crate) fn record_header(
+        &self,
+        zone: u32,
+        offset: u64,
+        lsn: u64,
+        victim: Option<ZoneLap>,
+        pending: &Pending,
+    ) -> RecordHeader {
+        let meta = &self.zones[zone as usize];
+        let append = &pending.append;
+        let mut header = RecordHeader {
+            kind: RecordKind::Tombstone,
+            zone,
+            lap: meta.lap,
+            position: meta.base_position + offset,
+            lsn,
+            incarnation: self.options.incarnation,
+            durable_lsn: self.durable_lsn(),
+            stored_ms: self.now_ms,
+            expires_ms: pending.expires_ms,
+            created_wall_ms: 0,
+            payload_len: 0,
+            hole_len: 0,
+            content_hash: [0; 16],
+            key_hash: append.hash,
+            victim,
+            key: append.key.clone(),
+            metadata: Box::default(),
+            chunk_crcs: Box::default(),
+        };
+        if let Op::Put(put) = &append.op {
+            header.kind = RecordKind::Put;
+            header.created_wall_ms = put.created_wall_ms;
+            header.payload_len = put.payload_len;
+            header.content_hash = put.content_hash;
+            header.metadata = put.metadata.clone();
+            header.chunk_crcs = put.chunk_crcs.clone();
+        }
+        header
+    }
+
+    /// The victim's zone and lap, as long as the drive still holds them.
+    pub(crate) fn victim_on_drive(&self, victim: &Location) -> Option<ZoneLap> {
+        let zone = &self.zones[victim.zone as usize];
+        (zone.lap == victim.lap).then_some(ZoneLap { zone: victim.zone, lap: victim.lap })
+    }
+
+    pub(crate) fn record_written(&mut self, lsn: u64, failure: Option<IoFailure>) {
+        let flying = &self.flying[&lsn];
+        self.record_bytes_in_flight -= flying.record_len;
+        self.stats.bytes_written += flying.record_len;
+        match failure {
+            None => self.written.push(Written::Record { lsn }),
+            Some(failure) => self.record_failed(lsn, failure),
+        }
+    }
+
+    /// A zone that refused a write takes no more; the record is tried elsewhere within its PUT.
+    pub(crate) fn record_failed(&mut self, lsn: u64, failure: IoFailure) {
+        let flying = self.flying.remove(&lsn).expect("a record in flight");
+        self.unresolved.remove(&lsn);
+        let Location { zone, offset, .. } = flying.location;
+        self.open.get_mut(&zone).expect("records fly in open zones").resolve(offset, false);
+        self.zones[zone as usize].bad = true;
+        self.close_zone(zone);
+        let pending = flying.pending;
+        if pending.attempts < PLACEMENTS_MAX {
+            self.stats.records_replaced += 1;
+            return self.place(pending);
+        }
+        let (hash, ticket, attempts) =
+            (pending.append.hash, pending.append.ticket, pending.attempts);
+        let error = AppendError::WriteFailed { attempts, failure };
+        self.finish(&hash, Event::Failed { ticket, error });
+    }
+
+    pub(crate) fn record_durable(&mut self, lsn: u64) {
+        let flying = self.flying.remove(&lsn).expect("a written record");
+        self.unresolved.remove(&lsn);
+        let Flying { pending, location, victim, .. } = flying;
+        let Pending { append, victim: old, expires_ms, .. } = pending;
+        let open = self.open.get_mut(&location.zone).expect("records fly in open zones");
+        open.resolve(location.offset, true);
+        if let Some(victim) = victim {
+            open.kills.push(Kill::new(append.hash, lsn, victim));
+        }
+        let replaced = old.is_some_and(|old| old.expires_ms > self.now_ms);
+        let old = old.map(|old| old.location);
+        let ticket = append.ticket;
+        let event = match append.op {
+            Op::Put(put) => {
+                open.listed.push(Listed {
+                    hash: append.hash,
+                    lsn,
+                    offset: location.offset,
+                    payload_len: location.len,
+                    expires_ms,
+                    metadata_len: put.metadata.len() as u16,
+                    key: append.key,
+                });
+                self.stats.records_stored += 1;
+                self.stats.payload_bytes_stored += put.payload_len;
+                self.directory.publish(&append.hash, old.as_ref(), &location);
+                self.recent.insert(append.hash, location, expires_ms);
+                Event::Stored { ticket, lsn, location, expires_ms, replaced }
+            }
+            Op::Delete => {
+                self.stats.tombstones += 1;
+                if let Some(old) = old {
+                    self.directory.retract(&append.hash, &old);
+                }
+                self.recent.remove(&append.hash);
+                Event::Deleted { ticket, existed: replaced }
+            }
+        };
+        self.zones[location.zone as usize].record_count += 1;
+        self.zones[location.zone as usize].used_len = self.open[&location.zone].used;
+        self.finish(&append.hash, event);
+        self.seal_if_quiet(location.zone);
+    }
+
+    /// Ends an operation and starts the next one on the same key.
+    pub(crate) fn finish(&mut self, hash: &KeyHash, event: Event) {
+        self.events.push_back(event);
+        self.stats.backlog -= 1;
+        let queue = self.busy.get_mut(hash).expect("an operation under way keeps its key busy");
+        match queue.pop_front() {
+            Some(next) => self.find_victim(next),
+            None => drop(self.busy.remove(hash)),
+        }
+    }
+}
+
+fn shape_of(append: &Append) -> RecordShape {
+    match &append.op {
+        Op::Put(put) => RecordShape::of(append.key.len(), put.metadata.len(), put.payload_len),
+        Op::Delete => RecordShape::of(append.key.len(), 0, 0),
+    }
+}

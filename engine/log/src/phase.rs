@@ -1,0 +1,83 @@
+//! From start to close: repairs, service, the fence after a failed flush, the last checkpoint.
+
+use crate::log::{Log, Phase, Purpose};
+use crate::types::{AppendError, Event, IoFailure};
+
+impl Log {
+    /// A failed flush is never asked for again: what it covered may be lost, and a second flush would
+    /// say yes all the same.
+    pub(crate) fn fence(&mut self, failure: IoFailure) {
+        self.fenced = Some(failure);
+        self.events.push_back(Event::Fenced(failure));
+        let error = AppendError::Fenced(failure);
+        let mut tickets: Vec<u64> = Vec::new();
+        tickets.extend(self.flying.drain().map(|(_, flying)| flying.pending.append.ticket));
+        for class in &mut self.classes {
+            tickets.extend(class.waiting.drain(..).map(|pending| pending.append.ticket));
+        }
+        for purpose in self.purposes.values() {
+            if let Purpose::VictimHeader { append, .. } = purpose {
+                tickets.push(append.ticket);
+            }
+        }
+        for (_, queue) in self.busy.drain() {
+            tickets.extend(queue.into_iter().map(|append| append.ticket));
+        }
+        tickets.sort_unstable();
+        assert_eq!(tickets.len(), self.stats.backlog as usize, "every operation ends once");
+        self.stats.backlog = 0;
+        for ticket in tickets {
+            self.events.push_back(Event::Failed { ticket, error });
+        }
+        // The I/O not yet handed out never starts.
+        for io in self.wanted.drain(..).chain(self.records_wanted.drain(..)) {
+            self.purposes.remove(&io.id);
+        }
+        self.written.clear();
+        self.flushing = None;
+        self.unresolved.clear();
+    }
+
+    pub(crate) fn repair_durable(&mut self) {
+        if let Phase::Starting { writes } = &mut self.phase {
+            *writes -= 1;
+        }
+        self.continue_start();
+    }
+
+    /// Repairs first, then the checkpoint that forbids ghosts, then service.
+    pub(crate) fn continue_start(&mut self) {
+        if self.phase == (Phase::Starting { writes: 0 }) {
+            self.want_checkpoint();
+        }
+    }
+
+    pub(crate) fn checkpoint_durable(&mut self) {
+        match self.phase {
+            Phase::Starting { writes: 0 } => {
+                self.phase = Phase::Running;
+                self.events.push_back(Event::Started);
+                self.prepare_next();
+            }
+            Phase::Closing { checkpoint: true } => {
+                self.phase = Phase::Closed;
+                self.events.push_back(Event::Closed);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn continue_close(&mut self) {
+        if self.phase == (Phase::Closing { checkpoint: false })
+            && self.stats.backlog == 0
+            && self.is_idle()
+        {
+            self.phase = Phase::Closing { checkpoint: true };
+            self.want_checkpoint();
+        } else if self.phase == (Phase::Closing { checkpoint: true }) && self.is_idle() {
+            // The checkpoint could not be written: what it would have said is found by scanning.
+            self.phase = Phase::Closed;
+            self.events.push_back(Event::Closed);
+        }
+    }
+}
