@@ -238,7 +238,7 @@ impl Log {
         self.stats.backlog -= 1;
         let queue = self.busy.get_mut(hash).expect("an operation under way keeps its key busy");
         match queue.pop_front() {
-            Some(next) => self.find_victim(next),
+            Some(next) => self.ready.push_back(next),
             None => drop(self.busy.remove(hash)),
         }
     }

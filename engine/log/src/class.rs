@@ -26,6 +26,10 @@ pub(crate) struct ClassLog {
 impl Log {
     /// The class, by number, that takes records of `ideal`.
     pub(crate) fn class_for(&mut self, ideal: ClassId) -> usize {
+        // Here and nowhere else classes are forgotten: nobody holds the number of one.
+        self.classes.retain(|class| {
+            !class.zones.is_empty() || !class.waiting.is_empty() || class.wants_zone
+        });
         let in_group = |class: &ClassLog| class.class.group == ideal.group;
         if let Some(found) = self.classes.iter().position(|class| class.class == ideal) {
             return found;
@@ -50,8 +54,8 @@ impl Log {
         nearest.expect("the bound is at least one class").0
     }
 
-    /// An open zone of the class that takes the record. Zones too full for it are closed, unless they are
-    /// the last: a large record must not waste what is left for small ones while it waits.
+    /// An open zone of the class that takes the record. Zones too full for it are closed once another
+    /// has room: a large record must not waste what is left for small ones while it waits.
     pub(crate) fn zone_with_room(
         &mut self,
         class: usize,
@@ -64,11 +68,14 @@ impl Log {
         let zone_size = self.options.geometry.zone_size();
         let open = &self.open;
         let zones = &self.classes[class].zones;
-        let fits = zones.iter().position(|zone| open[zone].has_room(zone_size, shape, key_len))?;
-        for _ in 0..fits {
-            let zone = *self.classes[class].zones.front().expect("fits counts zones before it");
+        let fits = zones.iter().position(|zone| open[zone].has_room(zone_size, shape, key_len));
+        // A current zone and its successor, both too full: the first must make way for a third.
+        let too_full = fits.unwrap_or(zones.len().saturating_sub(1));
+        for _ in 0..too_full {
+            let zone = *self.classes[class].zones.front().expect("too full means there are some");
             self.close_zone(zone);
         }
+        fits?;
         self.classes[class].zones.front().copied()
     }
 
@@ -89,20 +96,32 @@ impl Log {
         };
         self.classes[class].zones.push_back(zone);
         self.classes[class].wants_zone = false;
+        self.place_waiting(class);
+    }
+
+    /// What waited for a zone goes ahead, in order.
+    pub(crate) fn place_waiting(&mut self, class: usize) {
         let waiting = std::mem::take(&mut self.classes[class].waiting);
         for pending in waiting {
             self.place(pending);
         }
     }
 
-    /// Forgets a zone that takes no more records, and the class with its last one.
+    /// Everything that came before the log was ready.
+    pub(crate) fn place_all_waiting(&mut self) {
+        let all: Vec<Pending> =
+            self.classes.iter_mut().flat_map(|class| class.waiting.drain(..)).collect();
+        for pending in all {
+            self.place(pending);
+        }
+        self.prepare_next();
+    }
+
+    /// The zone takes no more records.
     pub(crate) fn leave_class(&mut self, zone: u32) {
         for class in &mut self.classes {
             class.zones.retain(|open| *open != zone);
         }
-        self.classes.retain(|class| {
-            !class.zones.is_empty() || !class.waiting.is_empty() || class.wants_zone
-        });
     }
 }
 

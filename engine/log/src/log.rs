@@ -115,7 +115,11 @@ pub struct Log {
     pub(crate) checkpoint_due_ms: u64,
     pub(crate) stats: LogStats,
     pub(crate) phase: Phase,
+    /// No more operations are accepted.
+    pub(crate) close_wanted: bool,
     pub(crate) fenced: Option<IoFailure>,
+    /// Operations whose key has just become free.
+    pub(crate) ready: VecDeque<Append>,
     pub(crate) next_lsn: u64,
     pub(crate) unresolved: BTreeSet<u64>,
     pub(crate) flying: HashMap<u64, Flying>,
@@ -162,7 +166,9 @@ impl Log {
             checkpoint_due_ms: 0,
             stats: LogStats::default(),
             phase: Phase::Starting { writes: state.repairs.len() as u32 },
+            close_wanted: false,
             fenced: None,
+            ready: VecDeque::new(),
             next_lsn: state.next_lsn,
             unresolved: BTreeSet::new(),
             flying: HashMap::new(),
@@ -208,7 +214,7 @@ impl Log {
         if let Some(failure) = self.fenced {
             return self.fail(append.ticket, AppendError::Fenced(failure));
         }
-        if matches!(self.phase, Phase::Closing { .. } | Phase::Closed) {
+        if self.close_wanted {
             return self.fail(append.ticket, AppendError::Closing);
         }
         self.stats.backlog += 1;
@@ -216,7 +222,8 @@ impl Log {
             return queue.push_back(append);
         }
         self.busy.insert(append.hash, VecDeque::new());
-        self.find_victim(append);
+        self.ready.push_back(append);
+        self.begin_ready();
     }
 
     /// Time passes: frees what has expired, keeps the checkpoint fresh.
@@ -232,9 +239,10 @@ impl Log {
         }
     }
 
-    /// Finishes what was accepted, then says `Closed`.
+    /// Finishes what was accepted, then says `Closed`. Repairs under way are finished first.
     pub fn close(&mut self) {
-        if matches!(self.phase, Phase::Running | Phase::Starting { .. }) {
+        self.close_wanted = true;
+        if self.phase == Phase::Running {
             self.phase = Phase::Closing { checkpoint: false };
             self.continue_close();
         }
@@ -340,8 +348,16 @@ impl Log {
                 Err(failure) => self.fence(failure),
             },
         }
+        self.begin_ready();
         if self.fenced.is_none() {
             self.continue_close();
+        }
+    }
+
+    /// In a loop, not by recursion: the end of an operation can be the end of all that wait behind it.
+    fn begin_ready(&mut self) {
+        while let Some(append) = self.ready.pop_front() {
+            self.find_victim(append);
         }
     }
 

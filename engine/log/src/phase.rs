@@ -15,6 +15,7 @@ impl Log {
         for class in &mut self.classes {
             tickets.extend(class.waiting.drain(..).map(|pending| pending.append.ticket));
         }
+        tickets.extend(self.ready.drain(..).map(|append| append.ticket));
         for purpose in self.purposes.values() {
             if let Purpose::VictimHeader { append, .. } = purpose {
                 tickets.push(append.ticket);
@@ -57,7 +58,10 @@ impl Log {
             Phase::Starting { writes: 0 } => {
                 self.phase = Phase::Running;
                 self.events.push_back(Event::Started);
-                self.prepare_next();
+                self.place_all_waiting();
+                if self.close_wanted {
+                    self.close();
+                }
             }
             Phase::Closing { checkpoint: true } => {
                 self.phase = Phase::Closed;
