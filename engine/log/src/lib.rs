@@ -5,6 +5,7 @@
 //! simulator can drive the very code that runs on drives. See docs/architecture.md.
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod append;
 mod class;
 mod clock;

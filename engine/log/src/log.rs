@@ -14,13 +14,13 @@
 
 use crate::class::ClassLog;
 use crate::directory::{Directory, Location};
-use crate::prepare::Prepare;
+use crate::prepare::{Prepare, carry_room};
 use crate::recent::Recent;
 use crate::types::{Append, AppendError, Event, GroupPolicy, Io, IoFailure, IoOp, LogStats, Op};
 use crate::zone::{OpenZone, Zone, ZoneState};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use tapeloop_format::{BLOCK, ClassId, ClockMark, Geometry, KeyHash, Salt, StoreId, ZoneLap};
+use tapeloop_format::{BLOCK, ClassId, ClockMark, Geometry, KeyHash, Kill, Salt, StoreId, ZoneLap};
 
 /// Bytes of records written at once. More wait, so that a flush never has to wait for long.
 const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
@@ -110,6 +110,10 @@ pub struct Log {
     pub(crate) open: BTreeMap<u32, OpenZone>,
     pub(crate) classes: Vec<ClassLog>,
     pub(crate) prepare: Option<Prepare>,
+    /// Bytes of the carry journal that must not be written over yet.
+    pub(crate) journal_used: u64,
+    /// Kills that are nowhere but in the journal.
+    pub(crate) orphans: Vec<Kill>,
     pub(crate) next_base_position: u64,
     pub(crate) checkpoint_sequence: u64,
     pub(crate) checkpoint_due_ms: u64,
@@ -161,6 +165,8 @@ impl Log {
             open: state.open,
             classes: Vec::new(),
             prepare: None,
+            journal_used: 0,
+            orphans: Vec::new(),
             next_base_position: state.next_base_position,
             checkpoint_sequence: state.checkpoint_sequence,
             checkpoint_due_ms: 0,
@@ -199,7 +205,8 @@ impl Log {
 
     /// Largest object this log takes.
     pub fn payload_len_max(&self) -> u64 {
-        self.options.geometry.record_payload_max()
+        let geometry = &self.options.geometry;
+        geometry.record_payload_max() - carry_room(geometry)
     }
 
     /// Accepts an operation; it ends with an event that names its ticket.

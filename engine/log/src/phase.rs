@@ -58,6 +58,8 @@ impl Log {
             Phase::Starting { writes: 0 } => {
                 self.phase = Phase::Running;
                 self.events.push_back(Event::Started);
+                let open: Vec<u32> = self.open.keys().copied().collect();
+                open.into_iter().for_each(|zone| self.seal_if_quiet(zone));
                 self.place_all_waiting();
                 if self.close_wanted {
                     self.close();

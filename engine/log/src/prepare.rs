@@ -4,6 +4,10 @@
 //! the zone header of the new lap is written; the carry record becomes the first record of
 //! the lap. A crash between any two leaves every kill on the drive: in the old footer, in the
 //! journal, or in the zone. One zone is prepared at a time, because there is one journal.
+//!
+//! A drive that refuses the header or the carry record leaves a zone of which nobody knows which lap it
+//! is in. Its kills live in the journal then, so the next preparation writes its own behind them and
+//! carries both; the journal starts over once a carry is durable.
 
 use crate::log::{Log, Purpose, Written, volume_offset};
 use crate::seal::kill_table;
@@ -11,7 +15,8 @@ use crate::types::{AppendError, Event, IoFailure};
 use crate::zone::{Kills, OpenZone, ZoneState};
 use tapeloop_format::{
     BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHUNK, ClassId, FooterTable, FooterTrailer,
-    KeyHash, Kill, KillList, RecordHeader, RecordKind, RecordShape, StoreId, ZoneHeader, chunk_crc,
+    Geometry, KILL_LEN, KeyHash, Kill, KillList, RecordHeader, RecordKind, RecordShape, StoreId,
+    ZoneHeader, chunk_crc, round_up,
 };
 
 /// A zone on its way to its next lap.
@@ -19,7 +24,7 @@ pub(crate) struct Prepare {
     zone: u32,
     class: ClassId,
     step: Step,
-    /// Kills that stay true beyond this zone's old lap.
+    /// Kills that stay true beyond this zone's old lap, and those of zones that failed before it.
     kills: Vec<Kill>,
     carry: Vec<u8>,
     carry_lsn: u64,
@@ -47,7 +52,7 @@ impl Log {
             let class = class.class;
             match self.take_zone() {
                 Some(zone) => self.prepare_zone(zone, class),
-                None if self.a_zone_is_closing() => return,
+                None if self.a_zone_is_closing() || self.close_for_space(class) => return,
                 None => self.no_zone_for(class),
             }
         }
@@ -55,7 +60,19 @@ impl Log {
 
     /// A zone that is being sealed can be taken soon: waiting for it is no lack of space.
     fn a_zone_is_closing(&self) -> bool {
-        self.open.values().any(|open| open.closing)
+        self.open.values().any(|open| open.closing && !open.footer_failed)
+    }
+
+    /// Every zone is open: one that holds nothing better makes way, unless the want is ahead of need.
+    fn close_for_space(&mut self, class: ClassId) -> bool {
+        let wanting = self.classes.iter().find(|known| known.class == class);
+        if wanting.is_none_or(|class| class.waiting.is_empty()) {
+            return false;
+        }
+        let open: Vec<u32> = self.open.keys().copied().collect();
+        let Some(zone) = self.first_to_give(open.into_iter()) else { return false };
+        self.close_zone(zone);
+        true
     }
 
     fn no_zone_for(&mut self, class: ClassId) {
@@ -102,6 +119,7 @@ impl Log {
                     Some(kills) => {
                         prepare.kills = kills;
                         self.write_journal();
+                        self.prepare_next();
                     }
                     None => self.abandon_zone(),
                 }
@@ -125,6 +143,7 @@ impl Log {
         let prepare = self.prepare.as_mut().expect("a preparation is under way");
         let zones = &self.zones;
         let zone = prepare.zone;
+        prepare.kills.append(&mut self.orphans.clone());
         // A kill is needed for as long as the drive holds its victim. This zone's own old lap is about to go.
         prepare.kills.retain(|kill| {
             let victim = kill.victim_zone;
@@ -135,15 +154,19 @@ impl Log {
         }
         let lsn = self.take_lsn();
         let carry = self.carry_record(zone, lsn);
-        if carry.len() > CARRY_JOURNAL_LEN as usize {
-            self.resolve_lsn(lsn);
-            return self.abandon_zone();
-        }
         let prepare = self.prepare.as_mut().expect("a preparation is under way");
-        prepare.step = Step::Journal;
         prepare.carry_lsn = lsn;
+        let journal_left = CARRY_JOURNAL_LEN - self.journal_used;
+        let table_len = round_up(prepare.kills.len() * KILL_LEN, BLOCK) - BLOCK;
+        let fits_zone = (carry.len() + table_len) as u64 <= carry_room(&self.options.geometry);
+        if !fits_zone || carry.len() as u64 > journal_left {
+            return self.put_zone_back();
+        }
+        prepare.step = Step::Journal;
         prepare.carry = carry.clone();
-        self.want_write(CARRY_JOURNAL_OFFSET, carry, Purpose::Prepare);
+        let offset = CARRY_JOURNAL_OFFSET + self.journal_used;
+        self.journal_used += carry.len() as u64;
+        self.want_write(offset, carry, Purpose::Prepare);
     }
 
     /// The record that brings the kills into the new lap; the journal holds the very same bytes.
@@ -229,28 +252,64 @@ impl Log {
 
     fn zone_prepared(&mut self) {
         let prepare = self.prepare.take().expect("a preparation is under way");
+        self.open.get_mut(&prepare.zone).expect("just opened").carry_durable();
         if prepare.carry_lsn != 0 {
             self.resolve_lsn(prepare.carry_lsn);
         }
+        self.journal_used = 0;
+        self.orphans.clear();
         self.zone_ready(prepare.class, prepare.zone);
         self.prepare_next();
     }
 
-    /// The zone cannot be made ready: its drive refuses, or its kills cannot be read or carried. What it
+    /// More kills than a zone may begin with: it is tried again when another zone has moved on, because
+    /// kills die with their victims.
+    fn put_zone_back(&mut self) {
+        let prepare = self.prepare.take().expect("a preparation is under way");
+        self.resolve_lsn(prepare.carry_lsn);
+        self.keep_old_lap(prepare.zone);
+        self.zones[prepare.zone as usize].put_back_at = Some(self.next_base_position);
+    }
+
+    /// The zone cannot be made ready: its drive refuses, or its kills cannot be read. What it
     /// holds is left alone, because only its own footer keeps old versions dead.
     fn abandon_zone(&mut self) {
         let prepare = self.prepare.take().expect("a preparation is under way");
         if prepare.carry_lsn != 0 {
             self.resolve_lsn(prepare.carry_lsn);
         }
-        let zone = &mut self.zones[prepare.zone as usize];
-        zone.bad = true;
-        zone.state = if prepare.step == Step::Carry { ZoneState::Open } else { ZoneState::Sealed };
-        if prepare.step == Step::Carry {
-            self.close_zone(prepare.zone);
+        self.zones[prepare.zone as usize].bad = true;
+        match prepare.step {
+            Step::ReadKills | Step::Journal => self.keep_old_lap(prepare.zone),
+            Step::Header => {
+                // The new lap may be there or not: its position is used up, its kills are in the journal.
+                self.next_base_position += self.options.geometry.zone_size();
+                self.orphans = prepare.kills;
+                self.keep_old_lap(prepare.zone);
+                self.directory.set_lap(prepare.zone, self.zones[prepare.zone as usize].lap, false);
+            }
+            Step::Carry => {
+                let open = self.open.get_mut(&prepare.zone).expect("just opened");
+                self.orphans = open.kills.clone();
+                self.close_zone(prepare.zone);
+            }
         }
         self.prepare_next();
     }
+
+    /// The zone stays what it was; unless it is expired it is served again.
+    fn keep_old_lap(&mut self, zone: u32) {
+        let now_ms = self.now_ms;
+        let meta = &mut self.zones[zone as usize];
+        meta.state = ZoneState::Sealed;
+        self.directory.set_lap(zone, meta.lap, meta.max_expires_ms > now_ms);
+    }
+}
+
+/// What a carry record and its kills in the footer may take from a zone: a sixteenth. Objects are never
+/// so large that they need it.
+pub(crate) fn carry_room(geometry: &Geometry) -> u64 {
+    geometry.zone_size() / 16
 }
 
 fn decode_kills(trailer: &FooterTrailer, store_id: &StoreId, bytes: &[u8]) -> Option<Vec<Kill>> {

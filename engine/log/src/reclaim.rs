@@ -4,8 +4,8 @@
 //! whose last object is nearest its expiry. Groups with a guarantee never give.
 
 use crate::log::Log;
-use crate::zone::ZoneState;
-use tapeloop_format::BLOCK;
+use crate::zone::{Zone, ZoneState};
+use tapeloop_format::OPEN_ZONES_MAX;
 
 impl Log {
     /// After recovery: open zones back to their classes, everything expired to the free list.
@@ -54,24 +54,26 @@ impl Log {
     /// An open zone whose objects are all gone, in a class that nobody uses any more.
     fn close_if_expired(&mut self, zone: u32) {
         let open = &self.open[&zone];
-        if open.used > BLOCK as u64 && open.in_flight == 0 && !open.closing {
+        if !open.listed.is_empty() && open.in_flight == 0 && !open.closing {
             self.close_zone(zone);
         }
     }
 
     /// A zone for the next lap: a free one, else one that must give. `None`: nothing may be taken.
     pub(crate) fn take_zone(&mut self) -> Option<u32> {
-        if let Some(zone) = self.free.pop_front() {
-            return Some(zone);
+        // A zone that a checkpoint cannot name as open could not be recovered.
+        if self.open.len() >= OPEN_ZONES_MAX {
+            return None;
         }
-        let sealed = |zone: &u32| {
-            let meta = &self.zones[*zone as usize];
-            meta.state == ZoneState::Sealed && !meta.bad && !self.is_guaranteed(meta.class.group)
-        };
-        let zone = (0..self.zones.len() as u32).filter(sealed).min_by_key(|zone| {
-            let meta = &self.zones[*zone as usize];
-            (!self.is_over_quota(meta.class.group), meta.max_expires_ms, meta.base_position)
-        })?;
+        for _ in 0..self.free.len() {
+            let zone = self.free.pop_front()?;
+            if self.may_try(zone) {
+                return Some(zone);
+            }
+            self.free.push_back(zone);
+        }
+        let is_sealed = |zone: &u32| self.zones[*zone as usize].state == ZoneState::Sealed;
+        let zone = self.first_to_give((0..self.zones.len() as u32).filter(is_sealed))?;
         let meta = &self.zones[zone as usize];
         self.stats.zones_evicted += 1;
         self.stats.evicted_early_ms = meta.max_expires_ms.saturating_sub(self.now_ms);
@@ -79,16 +81,39 @@ impl Log {
         Some(zone)
     }
 
+    /// Of zones that hold something, the one that goes first.
+    pub(crate) fn first_to_give(&self, zones: impl Iterator<Item = u32>) -> Option<u32> {
+        let over_quota = self.groups_over_quota();
+        let may_give = |zone: &u32| {
+            let meta = &self.zones[*zone as usize];
+            !meta.bad && self.may_try(*zone) && !self.is_guaranteed(meta.class.group)
+        };
+        zones.filter(may_give).min_by_key(|zone| {
+            let meta = &self.zones[*zone as usize];
+            let over = over_quota.contains(&meta.class.group);
+            (!over, meta.max_expires_ms, meta.base_position)
+        })
+    }
+
+    fn may_try(&self, zone: u32) -> bool {
+        self.zones[zone as usize].put_back_at != Some(self.next_base_position)
+    }
+
     fn is_guaranteed(&self, group: u64) -> bool {
         self.options.groups.iter().any(|policy| policy.group == group && policy.guaranteed)
     }
 
-    fn is_over_quota(&self, group: u64) -> bool {
-        let policy = self.options.groups.iter().find(|policy| policy.group == group);
-        let Some(quota_bytes) = policy.and_then(|policy| policy.quota_bytes) else { return false };
-        let held = self.zones.iter().filter(|zone| {
-            zone.class.group == group && matches!(zone.state, ZoneState::Open | ZoneState::Sealed)
-        });
-        held.count() as u64 * self.options.geometry.zone_size() > quota_bytes
+    fn groups_over_quota(&self) -> Vec<u64> {
+        let is_held = |zone: &&Zone| matches!(zone.state, ZoneState::Open | ZoneState::Sealed);
+        let mut over = Vec::new();
+        for policy in &self.options.groups {
+            let Some(quota_bytes) = policy.quota_bytes else { continue };
+            let zones = self.zones.iter().filter(is_held);
+            let held = zones.filter(|zone| zone.class.group == policy.group).count() as u64;
+            if held * self.options.geometry.zone_size() > quota_bytes {
+                over.push(policy.group);
+            }
+        }
+        over
     }
 }

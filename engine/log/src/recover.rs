@@ -10,20 +10,21 @@
 //! back: the checkpoint that is written before service says where the zone ended, and records beyond
 //! that must come from a later incarnation.
 
+use crate::adopt::Recovered;
 use crate::clock::{MachineTime, StoreClock};
 use crate::directory::{Directory, Location, entry_of};
 use crate::index::IndexBuilder;
 use crate::log::{Log, LogOptions, LogState};
 use crate::report::{Finding, RecoveryReport};
-use crate::scan::{Hole, Scan};
+use crate::scan::Scan;
 use crate::types::{GroupPolicy, IoFailure};
-use crate::zone::{Kills, Listed, OpenZone, Zone, ZoneState};
+use crate::zone::{Kills, Zone, ZoneState};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use tapeloop_format::{
-    BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, Checkpoint, FooterEntries,
-    FooterTable, FooterTrailer, FormatError, Geometry, KeyHash, Kill, KillList, RecordHeader,
-    RecordKind, StoreId, ZoneHeader,
+    BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, Checkpoint, ClassId,
+    FooterEntries, FooterTable, FooterTrailer, FormatError, Geometry, KeyHash, KillList,
+    RecordHeader, RecordKind, StoreId, Structure, ZoneHeader, ZoneLap,
 };
 
 /// Findings kept in a report; the rest is only counted.
@@ -41,8 +42,10 @@ pub struct RecoveryRead {
 }
 
 enum Wanted {
-    Checkpoints,
+    Checkpoint(usize),
     Journal,
+    /// The first record of a zone that both its ends say nothing about.
+    FirstRecord(u32),
     ZoneHeader(u32),
     ZoneTrailer(u32),
     Entries(u32),
@@ -54,24 +57,30 @@ enum Wanted {
 struct ZoneFacts {
     header: Option<Result<ZoneHeader, FormatError>>,
     trailer: Option<Result<FooterTrailer, FormatError>>,
+    /// What is wrong with the header, while the first record is asked.
+    error: Option<FormatError>,
 }
 
 /// Recovery of one volume: reads in, a log out.
 pub struct Recovery {
-    store_id: StoreId,
-    geometry: Geometry,
+    pub(crate) store_id: StoreId,
+    pub(crate) geometry: Geometry,
     next_read: u64,
     wanted: VecDeque<RecoveryRead>,
     purposes: HashMap<u64, (Wanted, RecoveryRead)>,
-    checkpoint: Option<Checkpoint>,
-    journal: Option<(RecordHeader, Vec<u8>)>,
+    checkpoint_slots: [Option<Result<Checkpoint, FormatError>>; 2],
+    pub(crate) checkpoint: Option<Checkpoint>,
+    /// Carry records: the newest last, unless a longer series was written here before.
+    pub(crate) journal: Vec<(RecordHeader, Vec<u8>)>,
+    incarnation_max: u64,
+    unknown_laps: Vec<u32>,
     facts: Vec<ZoneFacts>,
-    zones: Vec<Zone>,
+    pub(crate) zones: Vec<Zone>,
     scans: BTreeMap<u32, Scan>,
-    builder: IndexBuilder,
+    pub(crate) builder: IndexBuilder,
     lsn_max: u64,
     seen_ms: u64,
-    report: RecoveryReport,
+    pub(crate) report: RecoveryReport,
 }
 
 impl Recovery {
@@ -84,8 +93,11 @@ impl Recovery {
             next_read: 1,
             wanted: VecDeque::new(),
             purposes: HashMap::new(),
+            checkpoint_slots: [None, None],
             checkpoint: None,
-            journal: None,
+            journal: Vec::new(),
+            incarnation_max: 0,
+            unknown_laps: Vec::new(),
             facts: (0..zone_count).map(|_| ZoneFacts::default()).collect(),
             zones: vec![Zone::unused(); zone_count],
             scans: BTreeMap::new(),
@@ -94,8 +106,9 @@ impl Recovery {
             seen_ms: 0,
             report: RecoveryReport::default(),
         };
-        let slots_len = CHECKPOINT_SLOTS.len() * BLOCK;
-        recovery.want(Wanted::Checkpoints, CHECKPOINT_SLOTS[0], slots_len);
+        for (slot, offset) in CHECKPOINT_SLOTS.into_iter().enumerate() {
+            recovery.want(Wanted::Checkpoint(slot), offset, BLOCK);
+        }
         recovery.want(Wanted::Journal, CARRY_JOURNAL_OFFSET, CARRY_JOURNAL_LEN as usize);
         recovery
     }
@@ -122,8 +135,9 @@ impl Recovery {
         }
         let bytes = result.ok();
         match wanted {
-            Wanted::Checkpoints => self.checkpoints_read(bytes),
+            Wanted::Checkpoint(slot) => self.checkpoint_read(slot, bytes),
             Wanted::Journal => self.journal_read(bytes),
+            Wanted::FirstRecord(zone) => self.first_record_read(zone, bytes),
             Wanted::ZoneHeader(zone) => {
                 let header = decode(bytes, |bytes| {
                     let header = ZoneHeader::decode(bytes, &self.store_id)?;
@@ -158,19 +172,21 @@ impl Recovery {
         self.wanted.push_back(read);
     }
 
-    fn find(&mut self, finding: Finding) {
+    pub(crate) fn find(&mut self, finding: Finding) {
         self.report.findings_count += 1;
         if self.report.findings.len() < FINDINGS_MAX {
             self.report.findings.push(finding);
         }
     }
 
-    fn checkpoints_read(&mut self, bytes: Option<&[u8]>) {
-        if let Some(bytes) = bytes {
-            let (first, second) = bytes.split_at(BLOCK);
-            let slots = [first, second].map(|slot| Checkpoint::decode(slot, &self.store_id));
-            self.checkpoint = Checkpoint::newest(slots);
+    fn checkpoint_read(&mut self, slot: usize, bytes: Option<&[u8]>) {
+        let found = decode(bytes, |bytes| Checkpoint::decode(bytes, &self.store_id));
+        self.checkpoint_slots[slot] = Some(found);
+        if self.checkpoint_slots.iter().any(Option::is_none) {
+            return;
         }
+        let slots = self.checkpoint_slots.each_mut().map(|slot| slot.take().expect("seen above"));
+        self.checkpoint = Checkpoint::newest(slots);
         if self.checkpoint.is_none() {
             self.find(Finding::Checkpoint);
         }
@@ -182,54 +198,88 @@ impl Recovery {
         }
     }
 
-    /// A journal that does not verify was being written over: what it held before is durable in a zone.
+    /// A record that does not verify was being written over: what it held before is durable in a zone.
     fn journal_read(&mut self, bytes: Option<&[u8]>) {
-        let salt = self.store_id.salt();
-        let Some(bytes) = bytes else { return };
-        let Ok(header) = RecordHeader::decode(bytes, salt) else { return };
-        let shape = header.shape();
-        if header.kind != RecordKind::Carry || shape.record_len > bytes.len() {
-            return;
-        }
-        let mut payload = &bytes[shape.payload_offset..][..header.payload_len as usize];
-        let carried = payload;
-        for index in 0..header.chunk_crcs.len() {
-            let (chunk, rest) = payload.split_at(header.chunk_len(index));
-            if header.verify_chunk(salt, index, chunk).is_err() {
-                return;
+        let mut rest = bytes.unwrap_or_default();
+        while let Some((header, record)) = carry_record(rest, self.store_id) {
+            rest = &rest[record.len()..];
+            // True for ever, also if the record is an old one.
+            for kill in carried(&header, record) {
+                self.builder.add_kill(kill.key_hash, kill.lsn);
             }
-            payload = rest;
+            self.lsn_max = self.lsn_max.max(header.lsn);
+            self.journal.push((header, record.to_vec()));
         }
-        for kill in KillList::new(carried).expect("a carry header says whole kills") {
-            self.builder.add_kill(kill.key_hash, kill.lsn);
-        }
-        self.lsn_max = self.lsn_max.max(header.lsn);
-        self.journal = Some((header, bytes[..shape.record_len].to_vec()));
     }
 
     /// Both ends of a zone are known: sealed, open, unused or damaged?
     fn judge_zone(&mut self, zone: u32) {
         let facts = &mut self.facts[zone as usize];
-        if facts.header.is_none() || facts.trailer.is_none() {
-            return;
+        let (Some(header), Some(trailer)) = (&facts.header, &facts.trailer) else { return };
+        let (header, trailer) = (header.clone(), trailer.clone());
+        if let Ok(header) = &header {
+            self.incarnation_max = self.incarnation_max.max(header.incarnation);
         }
-        let (header, trailer) = (facts.header.take(), facts.trailer.take());
-        let trailer = trailer.expect("seen above").ok();
-        match (header.expect("seen above"), trailer) {
-            (Ok(header), Some(trailer)) if trailer.lap == header.lap => {
-                self.sealed_zone(zone, trailer)
+        match (header, trailer) {
+            (Ok(header), Ok(trailer)) if trailer.lap == header.lap => {
+                self.sealed_zone(zone, trailer);
             }
-            (Ok(header), _) => self.open_zone(zone, header),
-            (Err(FormatError::Blank { .. }), None) => {}
-            (Err(error), Some(trailer)) => {
+            (Ok(header), Ok(trailer)) if trailer.lap < header.lap => {
+                let error = trailer.expect(zone, header.lap, trailer.zone_size);
+                self.open_zone(header, error.expect_err("another lap"));
+            }
+            (Ok(header), Err(error)) => self.open_zone(header, error),
+            (Ok(header), Ok(trailer)) => {
+                let (expected, found) = (trailer.lap, header.lap);
+                let what = Structure::ZoneHeader;
+                let error = FormatError::Misplaced { what, field: "lap", expected, found };
                 self.find(Finding::ZoneHeader { zone, error });
                 self.sealed_zone(zone, trailer);
             }
-            (Err(error), None) => self.find(Finding::ZoneHeader { zone, error }),
+            // Torn when the zone was about to be reused; if not, nothing is lost with it either.
+            (Err(FormatError::Checksum { .. }), Ok(trailer)) => {
+                self.report.torn_dropped += 1;
+                self.sealed_zone(zone, trailer);
+            }
+            (Err(error), Ok(trailer)) => {
+                self.find(Finding::ZoneHeader { zone, error });
+                self.sealed_zone(zone, trailer);
+            }
+            (Err(FormatError::Blank { .. }), Err(FormatError::Blank { .. })) => {}
+            (Err(error), Err(_)) => {
+                self.facts[zone as usize].error = Some(error);
+                let offset = self.geometry.zone_offset(zone) + BLOCK as u64;
+                self.want(Wanted::FirstRecord(zone), offset, BLOCK);
+            }
         }
     }
 
+    /// A header that was being written for the first time has no record behind it. A damaged one has,
+    /// and the record knows most of what the header said.
+    fn first_record_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
+        let error = self.facts[zone as usize].error.take().expect("why the record is asked");
+        let record = decode(bytes, |bytes| RecordHeader::decode(bytes, self.store_id.salt()));
+        let Some(record) = record.ok().filter(|record| record.zone == zone) else {
+            self.unknown_laps.push(zone);
+            self.report.torn_dropped += 1;
+            return;
+        };
+        self.find(Finding::ZoneHeader { zone, error: error.clone() });
+        let life_ms = record.expires_ms.saturating_sub(record.stored_ms);
+        let header = ZoneHeader {
+            zone,
+            lap: record.lap,
+            base_position: record.position.saturating_sub(BLOCK as u64),
+            class: ClassId { bucket: ClassId::ttl_bucket(life_ms), group: 0 },
+            opened_store_ms: record.stored_ms,
+            incarnation: record.incarnation,
+        };
+        self.open_zone(header, error);
+        self.scans.get_mut(&zone).expect("just started").closing = true;
+    }
+
     fn sealed_zone(&mut self, zone: u32, trailer: FooterTrailer) {
+        self.report.zones_sealed += 1;
         self.seen_ms = self.seen_ms.max(trailer.sealed_store_ms);
         self.lsn_max = self.lsn_max.max(trailer.lsn_last);
         self.zones[zone as usize] = Zone {
@@ -243,11 +293,11 @@ impl Recovery {
             record_count: trailer.entry_count,
             kills: Kills::of_footer(&trailer),
             bad: false,
+            put_back_at: None,
         };
         let start = self.geometry.zone_offset(zone);
         let entries = trailer.table(FooterTable::Entries);
         let kills = trailer.table(FooterTable::Kills);
-        self.facts[zone as usize].trailer = Some(Ok(trailer));
         if entries.padded_len > 0 {
             self.want(Wanted::Entries(zone), start + entries.offset, entries.padded_len);
         }
@@ -277,10 +327,7 @@ impl Recovery {
                     }
                 }
             }
-            Err(error) => {
-                self.find(Finding::Footer { zone, error });
-                self.scan_instead(zone);
-            }
+            Err(error) => self.footer_invalid(zone, error),
         }
     }
 
@@ -288,7 +335,15 @@ impl Recovery {
         offset + record_len as u64 <= self.geometry.zone_size()
     }
 
-    fn add(&mut self, hash: KeyHash, lsn: u64, zone: u32, lap: u64, offset: u64, len: u32) {
+    pub(crate) fn add(
+        &mut self,
+        hash: KeyHash,
+        lsn: u64,
+        zone: u32,
+        lap: u64,
+        offset: u64,
+        len: u32,
+    ) {
         let entry = entry_of(&self.geometry, &Location { zone, lap, offset, len });
         self.builder.add_version(hash, lsn, entry);
     }
@@ -301,14 +356,20 @@ impl Recovery {
                     self.builder.add_kill(kill.key_hash, kill.lsn);
                 }
             }
-            Err(error) => {
-                self.find(Finding::Footer { zone, error });
-                self.scan_instead(zone);
-            }
+            Err(error) => self.footer_invalid(zone, error),
         }
     }
 
-    /// A sealed zone whose footer cannot be used: its records say the same, one by one.
+    fn footer_invalid(&mut self, zone: u32, error: FormatError) {
+        let trailer = self.trailer(zone);
+        let zone_lap = ZoneLap { zone, lap: trailer.lap };
+        if !self.may_have_been_open(zone_lap, trailer.base_position) {
+            self.find(Finding::Footer { zone, error });
+        }
+        self.scan_instead(zone);
+    }
+
+    /// A zone whose footer cannot be used: its records say the same, one by one. It gets a new footer.
     fn scan_instead(&mut self, zone: u32) {
         if self.scans.contains_key(&zone) {
             return;
@@ -322,11 +383,23 @@ impl Recovery {
             opened_store_ms: trailer.opened_store_ms,
             incarnation: 0,
         };
-        let durable_len = trailer.used_len;
-        self.start_scan(header, durable_len, 0);
+        let used_len = trailer.used_len;
+        self.zones[zone as usize].state = ZoneState::Open;
+        let mut scan = Scan::new(header, used_len, self.store_id.salt(), used_len, 0);
+        scan.closing = true;
+        self.start_scan(zone, scan);
     }
 
-    fn open_zone(&mut self, zone: u32, header: ZoneHeader) {
+    /// Was the zone open at the last checkpoint, or opened since? Any other lap has had its footer.
+    fn may_have_been_open(&self, zone_lap: ZoneLap, base_position: u64) -> bool {
+        let Some(checkpoint) = &self.checkpoint else { return true };
+        base_position >= checkpoint.next_base_position
+            || checkpoint.open_zones.iter().any(|mark| mark.zone_lap == zone_lap)
+    }
+
+    /// A zone without footer; `error` is what was found in its place.
+    fn open_zone(&mut self, header: ZoneHeader, error: FormatError) {
+        let zone = header.zone;
         self.seen_ms = self.seen_ms.max(header.opened_store_ms);
         self.zones[zone as usize] = Zone {
             state: ZoneState::Open,
@@ -337,30 +410,31 @@ impl Recovery {
             used_len: BLOCK as u64,
             ..Zone::unused()
         };
-        let mut durable_len = 0;
-        let mut incarnation_min = header.incarnation;
-        if let Some(checkpoint) = &self.checkpoint {
-            incarnation_min = incarnation_min.max(checkpoint.incarnation);
+        let (mut durable_len, mut incarnation_min) = (0, 0);
+        let was_open = self.may_have_been_open(header.zone_lap(), header.base_position);
+        if let (true, Some(checkpoint)) = (was_open, &self.checkpoint) {
+            incarnation_min = checkpoint.incarnation;
             let mark = checkpoint.open_zones.iter().find(|mark| mark.zone_lap == header.zone_lap());
             durable_len = mark.map_or(0, |mark| mark.durable_len);
         }
-        self.start_scan(header, durable_len.min(self.geometry.zone_size()), incarnation_min);
+        let zone_size = self.geometry.zone_size();
+        let durable_len = durable_len.min(zone_size);
+        let salt = self.store_id.salt();
+        let mut scan = Scan::new(header, zone_size, salt, durable_len, incarnation_min);
+        if !was_open {
+            self.find(Finding::Footer { zone, error });
+            scan.closing = true;
+        }
+        self.start_scan(zone, scan);
     }
 
-    fn start_scan(&mut self, header: ZoneHeader, durable_len: u64, incarnation_min: u64) {
-        let zone = header.zone;
-        let salt = self.store_id.salt();
-        let zone_size = self.geometry.zone_size();
-        let scan = Scan::new(header, zone_size, salt, durable_len, incarnation_min);
+    fn start_scan(&mut self, zone: u32, scan: Scan) {
         self.scans.insert(zone, scan);
         self.want_scan(zone);
     }
 
     fn want_scan(&mut self, zone: u32) {
-        let scan = &self.scans[&zone];
-        let over =
-            self.zones[zone as usize].state == ZoneState::Sealed && scan.end() >= scan.durable_len;
-        if let (false, Some((offset, len))) = (over, scan.next_read()) {
+        if let Some((offset, len)) = self.scans[&zone].next_read() {
             let offset = self.geometry.zone_offset(zone) + offset;
             self.want(Wanted::Scan(zone), offset, len);
         }
@@ -378,13 +452,17 @@ impl Recovery {
         for scan in self.scans.values() {
             durable_lsn = durable_lsn.max(scan.durable_lsn_max);
             self.lsn_max = self.lsn_max.max(scan.lsn_max);
+            let incarnations = scan.found.iter().map(|found| found.header.incarnation);
+            self.incarnation_max = incarnations.fold(self.incarnation_max, u64::max);
             let stored = scan.found.iter().map(|found| found.header.stored_ms);
             self.seen_ms = stored.fold(self.seen_ms, u64::max);
         }
         let next_lsn = self.checkpoint.as_ref().map_or(1, |mark| mark.next_lsn);
+        let incarnation = self.checkpoint.as_ref().map_or(0, |mark| mark.incarnation);
         let mut recovered = Recovered {
             next_lsn: next_lsn.max(self.lsn_max + 1).max(durable_lsn + 1),
-            incarnation: self.checkpoint.as_ref().map_or(0, |mark| mark.incarnation) + 1,
+            // Without checkpoint too it is newer than anything on the drive.
+            incarnation: incarnation.max(self.incarnation_max) + 1,
             durable_lsn,
             open: BTreeMap::new(),
             repairs: Vec::new(),
@@ -440,126 +518,12 @@ impl Recovery {
     /// A zone with a damaged header may have seen any number of laps: its next one must be newer.
     fn name_unknown_laps(&mut self) {
         let lap_max = self.zones.iter().map(|zone| zone.lap).max().unwrap_or(0);
-        let damaged: Vec<u32> = self.report.findings.iter().filter_map(damaged_zone).collect();
-        for zone in damaged {
+        for zone in std::mem::take(&mut self.unknown_laps) {
             let zone = &mut self.zones[zone as usize];
             if zone.lap == 0 {
                 zone.lap = lap_max + 1;
             }
         }
-    }
-
-    fn adopt_scan(&mut self, zone: u32, scan: Scan, recovered: &mut Recovered) {
-        self.report.zones_scanned += 1;
-        self.report.bytes_scanned += scan.bytes_read;
-        let end = scan.end();
-        self.judge_holes(zone, &scan, recovered);
-        let mut listed = Vec::new();
-        let mut kills = scan.carried.clone();
-        let mut lsns = (u64::MAX, 0);
-        let lap = scan.zone.lap;
-        for found in scan.found {
-            let header = found.header;
-            lsns = (lsns.0.min(header.lsn), lsns.1.max(header.lsn));
-            kills.extend(header.kill());
-            if header.kind != RecordKind::Put {
-                continue;
-            }
-            let len = header.payload_len as u32;
-            self.add(header.key_hash, header.lsn, zone, lap, found.offset, len);
-            let meta = &mut self.zones[zone as usize];
-            meta.max_expires_ms = meta.max_expires_ms.max(header.expires_ms);
-            listed.push(Listed {
-                hash: header.key_hash,
-                lsn: header.lsn,
-                offset: found.offset,
-                payload_len: len,
-                expires_ms: header.expires_ms,
-                metadata_len: header.metadata.len() as u16,
-                key: header.key,
-            });
-        }
-        for kill in &kills {
-            self.builder.add_kill(kill.key_hash, kill.lsn);
-        }
-        let meta = &mut self.zones[zone as usize];
-        if meta.state == ZoneState::Sealed {
-            meta.kills = Kills::InMemory(kills);
-            return;
-        }
-        let mut used = end.max(scan.durable_len);
-        meta.record_count = listed.len() as u32;
-        if listed.is_empty() && kills.is_empty() && used == BLOCK as u64 {
-            used += self.repair_carry(zone, lap, &mut kills, &mut lsns, recovered);
-        }
-        self.zones[zone as usize].used_len = used;
-        recovered.open.insert(zone, OpenZone::recovered(used, listed, kills, lsns));
-    }
-
-    /// A zone that was opened but has not got its carry record: the journal still has it.
-    fn repair_carry(
-        &mut self,
-        zone: u32,
-        lap: u64,
-        kills: &mut Vec<Kill>,
-        lsns: &mut (u64, u64),
-        recovered: &mut Recovered,
-    ) -> u64 {
-        let Some((header, record)) = &self.journal else { return 0 };
-        if (header.zone, header.lap) != (zone, lap) {
-            return 0;
-        }
-        let shape = header.shape();
-        let payload = &record[shape.payload_offset..][..header.payload_len as usize];
-        kills.extend(KillList::new(payload).expect("a carry header says whole kills"));
-        self.report.kills_from_journal += kills.len() as u32;
-        *lsns = (header.lsn, header.lsn);
-        // Its incarnation is of the past; below the durable length of the checkpoint that follows that is
-        // no matter.
-        let offset = self.geometry.zone_offset(zone) + BLOCK as u64;
-        recovered.repairs.push((offset, record.clone()));
-        record.len() as u64
-    }
-
-    fn judge_holes(&mut self, zone: u32, scan: &Scan, recovered: &mut Recovered) {
-        let end = scan.end();
-        for hole in &scan.holes {
-            let behind = scan.found.iter().filter(|found| found.offset >= hole.to);
-            let durable_behind =
-                behind.map(|found| found.header.lsn).any(|lsn| lsn <= recovered.durable_lsn);
-            let durable_to = match durable_behind {
-                true => hole.to,
-                false => hole.to.min(scan.durable_len),
-            };
-            if durable_to > hole.from {
-                self.find(Finding::Record {
-                    zone,
-                    offset: hole.from,
-                    len: durable_to - hole.from,
-                    error: hole.cause.clone(),
-                });
-            }
-            let torn_from = durable_to.max(hole.from);
-            if torn_from < hole.to.min(end) {
-                self.report.torn_dropped += 1;
-                let torn = Hole { from: torn_from, ..hole.clone() };
-                recovered.fill(&self.geometry, self.store_id, &scan.zone, &torn);
-            } else if torn_from < hole.to && hole.from >= end && is_torn(&hole.cause) {
-                self.report.torn_dropped += 1;
-            }
-        }
-    }
-}
-
-/// Did a record of this lap begin here, or is it just free space?
-fn is_torn(cause: &FormatError) -> bool {
-    matches!(cause, FormatError::ChunkChecksum { .. } | FormatError::Checksum { .. })
-}
-
-fn damaged_zone(finding: &Finding) -> Option<u32> {
-    match finding {
-        Finding::ZoneHeader { zone, .. } => Some(*zone),
-        _ => None,
     }
 }
 
@@ -573,40 +537,25 @@ fn decode<T>(
     }
 }
 
-/// What comes out of the scans.
-struct Recovered {
-    next_lsn: u64,
-    incarnation: u64,
-    durable_lsn: u64,
-    open: BTreeMap<u32, OpenZone>,
-    repairs: Vec<(u64, Vec<u8>)>,
+/// The carry record at the start of `bytes`, if one lies there whole.
+fn carry_record(bytes: &[u8], store_id: StoreId) -> Option<(RecordHeader, &[u8])> {
+    let salt = store_id.salt();
+    let header = RecordHeader::decode(bytes, salt).ok()?;
+    let shape = header.shape();
+    if header.kind != RecordKind::Carry || shape.record_len > bytes.len() {
+        return None;
+    }
+    let mut payload = &bytes[shape.payload_offset..][..header.payload_len as usize];
+    for index in 0..header.chunk_crcs.len() {
+        let (chunk, rest) = payload.split_at(header.chunk_len(index));
+        header.verify_chunk(salt, index, chunk).ok()?;
+        payload = rest;
+    }
+    Some((header, &bytes[..shape.record_len]))
 }
 
-impl Recovered {
-    /// A torn hole between valid records becomes a void record: the zone is contiguous again.
-    fn fill(&mut self, geometry: &Geometry, store_id: StoreId, zone: &ZoneHeader, hole: &Hole) {
-        let header = RecordHeader {
-            kind: RecordKind::Void,
-            zone: zone.zone,
-            lap: zone.lap,
-            position: zone.base_position + hole.from,
-            lsn: self.next_lsn,
-            incarnation: self.incarnation,
-            durable_lsn: self.durable_lsn,
-            stored_ms: 0,
-            expires_ms: 0,
-            created_wall_ms: 0,
-            payload_len: 0,
-            hole_len: (hole.to - hole.from) as u32,
-            content_hash: [0; 16],
-            key_hash: KeyHash([0; 16]),
-            victim: None,
-            key: Box::default(),
-            metadata: Box::default(),
-            chunk_crcs: Box::default(),
-        };
-        self.next_lsn += 1;
-        let offset = geometry.zone_offset(zone.zone) + hole.from;
-        self.repairs.push((offset, header.encode(store_id.salt())));
-    }
+/// The kills in a whole carry record.
+pub(crate) fn carried<'a>(header: &RecordHeader, record: &'a [u8]) -> KillList<'a> {
+    let payload = &record[header.shape().payload_offset..][..header.payload_len as usize];
+    KillList::new(payload).expect("a carry header says whole kills")
 }

@@ -32,9 +32,16 @@ pub(crate) struct Scan {
     /// Durable and contiguous up to here, says the checkpoint; records above must be this young.
     pub(crate) durable_len: u64,
     incarnation_min: u64,
-    pub(crate) zone_size: u64,
+    /// Where records end at the latest, from the start of the zone.
+    limit: u64,
+    /// The zone takes no more records and is to be sealed.
+    pub(crate) closing: bool,
     salt: Salt,
     cursor: u64,
+    /// Bytes per read: less after one that failed, to find out which block it is.
+    window: u64,
+    /// Bytes of the header at the cursor, as far as known.
+    header_len: u64,
     verifying: Option<Verify>,
     pub(crate) found: Vec<Found>,
     pub(crate) holes: Vec<Hole>,
@@ -55,17 +62,20 @@ struct Verify {
 impl Scan {
     pub(crate) fn new(
         zone: ZoneHeader,
-        zone_size: u64,
+        limit: u64,
         salt: Salt,
         durable_len: u64,
         incarnation_min: u64,
     ) -> Scan {
-        assert!(durable_len <= zone_size);
+        assert!(durable_len <= limit);
         Scan {
             zone,
             durable_len,
             incarnation_min,
-            zone_size,
+            limit,
+            closing: false,
+            window: WINDOW,
+            header_len: BLOCK as u64,
             salt,
             cursor: BLOCK as u64,
             verifying: None,
@@ -87,8 +97,9 @@ impl Scan {
             let offset = self.cursor + shape.payload_offset as u64 + done;
             return Some((offset, rest.min(WINDOW) as usize));
         }
-        let rest = self.zone_size - self.cursor;
-        (rest > 0).then_some((self.cursor, rest.min(WINDOW) as usize))
+        let rest = self.limit - self.cursor;
+        let window = self.window.max(self.header_len);
+        (rest > 0).then_some((self.cursor, rest.min(window) as usize))
     }
 
     /// The bytes of `next_read`, or nothing if the drive could not read them.
@@ -102,12 +113,14 @@ impl Scan {
         };
         match (bytes, self.verifying.take()) {
             (Some(bytes), Some(verify)) => self.verify(verify, bytes),
-            (Some(bytes), None) => self.hunt(bytes),
-            (None, Some(_)) => self.skip_block(unreadable),
-            (None, None) => {
-                // One bad sector costs the records that touch it: go on block by block.
-                self.skip_block(unreadable);
+            (Some(bytes), None) => {
+                self.hunt(bytes);
+                self.window = (self.window * 2).min(WINDOW);
             }
+            (None, Some(_)) => self.skip_block(unreadable),
+            // One bad sector costs the records that touch it, and no others.
+            (None, None) if len as u64 > self.header_len => self.window = BLOCK as u64,
+            (None, None) => self.skip_block(unreadable),
         }
     }
 
@@ -121,14 +134,17 @@ impl Scan {
             }
             match self.decode(&window[at..]) {
                 Ok(header) => self.meet(header, &window[at..]),
-                Err(FormatError::NeedMore { needed }) if at > 0 && self.fits(needed) => break,
+                Err(FormatError::NeedMore { needed }) if self.fits(needed) => {
+                    self.header_len = needed as u64;
+                    break;
+                }
                 Err(cause) => self.skip_block(cause),
             }
         }
     }
 
     fn fits(&self, len: usize) -> bool {
-        self.cursor + len as u64 <= self.zone_size
+        self.cursor + len as u64 <= self.limit
     }
 
     fn decode(&mut self, bytes: &[u8]) -> Result<RecordHeader, FormatError> {
@@ -136,7 +152,7 @@ impl Scan {
         header.expect(self.zone.zone, self.zone.lap, self.zone.base_position + self.cursor)?;
         let record_len = header.shape().record_len;
         if !self.fits(record_len) {
-            let found = (self.zone_size - self.cursor) as usize;
+            let found = (self.limit - self.cursor) as usize;
             let what = tapeloop_format::Structure::Record;
             return Err(FormatError::Truncated { what, needed: record_len, found });
         }
@@ -196,6 +212,7 @@ impl Scan {
         }
         let offset = self.cursor;
         self.cursor += header.shape().record_len as u64;
+        self.header_len = BLOCK as u64;
         self.found.push(Found { offset, header });
     }
 
@@ -203,6 +220,7 @@ impl Scan {
     fn skip_block(&mut self, cause: FormatError) {
         let from = self.cursor;
         self.cursor += BLOCK as u64;
+        self.header_len = BLOCK as u64;
         match self.holes.last_mut() {
             Some(hole) if hole.to == from => hole.to = self.cursor,
             _ => self.holes.push(Hole { from, to: self.cursor, cause }),

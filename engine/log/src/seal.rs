@@ -40,7 +40,8 @@ impl Log {
         let summary = FooterSummary {
             sealed_store_ms: self.now_ms,
             used_len: open.used,
-            lsn_first: open.lsn_first,
+            // A zone that lost all it had still gets its footer.
+            lsn_first: open.lsn_first.min(open.lsn_last),
             lsn_last: open.lsn_last,
             expires_ms_max: meta.max_expires_ms,
         };
@@ -63,13 +64,14 @@ impl Log {
         self.prepare_next();
     }
 
-    /// Without a footer the zone is found by scanning; its kills stay in memory until it is reused.
+    /// Without a footer the zone is found by scanning, for which checkpoints go on naming it as open; its
+    /// kills stay in memory until it is reused.
     pub(crate) fn footer_failed(&mut self, zone: u32) {
-        let open = self.open.remove(&zone).expect("a sealed zone was open");
+        let open = self.open.get_mut(&zone).expect("a sealed zone was open");
+        open.footer_failed = true;
         let meta = &mut self.zones[zone as usize];
         meta.bad = true;
-        meta.state = ZoneState::Sealed;
-        meta.kills = Kills::InMemory(open.kills);
+        meta.kills = Kills::InMemory(open.kills.clone());
         self.prepare_next();
     }
 

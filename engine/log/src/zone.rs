@@ -44,6 +44,8 @@ pub(crate) struct Zone {
     pub(crate) kills: Kills,
     /// A write failed here: nothing more is written until the store is opened again.
     pub(crate) bad: bool,
+    /// Its kills were too many when the log had come to this position.
+    pub(crate) put_back_at: Option<u64>,
 }
 
 impl Zone {
@@ -59,6 +61,7 @@ impl Zone {
             record_count: 0,
             kills: Kills::None,
             bad: false,
+            put_back_at: None,
         }
     }
 }
@@ -93,6 +96,8 @@ pub(crate) struct OpenZone {
     /// No more appends; sealed as soon as nothing is in flight.
     pub(crate) closing: bool,
     pub(crate) sealing: bool,
+    /// The drive refused the footer: the zone stays among the open ones, so that a restart scans it.
+    pub(crate) footer_failed: bool,
     placed: VecDeque<Placed>,
     /// Smallest and largest LSN of the zone's records.
     pub(crate) lsn_first: u64,
@@ -113,6 +118,7 @@ impl OpenZone {
             in_flight: 0,
             closing: false,
             sealing: false,
+            footer_failed: false,
             placed: VecDeque::new(),
             lsn_first: u64::MAX,
             lsn_last: 0,
@@ -191,14 +197,19 @@ impl OpenZone {
         }
     }
 
-    /// The carry record that opens a lap: durable before anybody appends.
+    /// The carry record that opens a lap is on its way.
     pub(crate) fn carried(&mut self, lsn: u64, record_len: u64, kills: Vec<Kill>) {
         assert!(self.listed.is_empty() && self.kills.is_empty() && self.placed.is_empty());
         self.saw_lsn(lsn);
         self.used += record_len;
-        self.durable_len = self.used;
         self.kills_reserved += kills.len() as u64;
         self.kills = kills;
+    }
+
+    /// Nobody appends before this.
+    pub(crate) fn carry_durable(&mut self) {
+        assert!(self.placed.is_empty() && self.in_flight == 0);
+        self.durable_len = self.used;
     }
 
     /// Lists what is in the zone, in the order it lies there.

@@ -1,0 +1,154 @@
+//! From a scanned zone to an open one: objects, kills, damage and the repairs that a crash made needed.
+
+use crate::recover::{Recovery, carried};
+use crate::report::Finding;
+use crate::scan::{Hole, Scan};
+use crate::zone::{Listed, OpenZone};
+use std::collections::BTreeMap;
+use tapeloop_format::{
+    BLOCK, FormatError, Geometry, KeyHash, Kill, RecordHeader, RecordKind, StoreId, ZoneHeader,
+};
+
+impl Recovery {
+    pub(crate) fn adopt_scan(&mut self, zone: u32, scan: Scan, recovered: &mut Recovered) {
+        self.report.zones_scanned += 1;
+        self.report.bytes_scanned += scan.bytes_read;
+        let end = scan.end();
+        let lsn_before = recovered.next_lsn;
+        self.judge_holes(zone, &scan, recovered);
+        let mut listed = Vec::new();
+        let mut kills = scan.carried.clone();
+        let mut lsns = (u64::MAX, 0);
+        if recovered.next_lsn > lsn_before {
+            lsns = (lsn_before, recovered.next_lsn - 1);
+        }
+        let lap = scan.zone.lap;
+        for found in scan.found {
+            let header = found.header;
+            lsns = (lsns.0.min(header.lsn), lsns.1.max(header.lsn));
+            kills.extend(header.kill());
+            if header.kind != RecordKind::Put {
+                continue;
+            }
+            let len = header.payload_len as u32;
+            self.add(header.key_hash, header.lsn, zone, lap, found.offset, len);
+            let meta = &mut self.zones[zone as usize];
+            meta.max_expires_ms = meta.max_expires_ms.max(header.expires_ms);
+            listed.push(Listed {
+                hash: header.key_hash,
+                lsn: header.lsn,
+                offset: found.offset,
+                payload_len: len,
+                expires_ms: header.expires_ms,
+                metadata_len: header.metadata.len() as u16,
+                key: header.key,
+            });
+        }
+        for kill in &kills {
+            self.builder.add_kill(kill.key_hash, kill.lsn);
+        }
+        let mut used = end.max(scan.durable_len);
+        if listed.is_empty() && kills.is_empty() && used == BLOCK as u64 {
+            used += self.repair_carry(zone, lap, &mut kills, &mut lsns, recovered);
+        }
+        let meta = &mut self.zones[zone as usize];
+        meta.record_count = listed.len() as u32;
+        meta.used_len = used;
+        let mut open = OpenZone::recovered(used, listed, kills, lsns);
+        open.closing = scan.closing;
+        recovered.open.insert(zone, open);
+    }
+
+    /// A zone that was opened but has not got its carry record: the journal still has it.
+    fn repair_carry(
+        &mut self,
+        zone: u32,
+        lap: u64,
+        kills: &mut Vec<Kill>,
+        lsns: &mut (u64, u64),
+        recovered: &mut Recovered,
+    ) -> u64 {
+        let is_here = |(header, _): &&(RecordHeader, _)| (header.zone, header.lap) == (zone, lap);
+        let Some((header, record)) = self.journal.iter().find(is_here) else { return 0 };
+        kills.extend(carried(header, record));
+        self.report.kills_from_journal += kills.len() as u32;
+        *lsns = (header.lsn, header.lsn);
+        // Its incarnation is of the past; below the durable length of the checkpoint that follows that is
+        // no matter.
+        let offset = self.geometry.zone_offset(zone) + BLOCK as u64;
+        recovered.repairs.push((offset, record.clone()));
+        record.len() as u64
+    }
+
+    fn judge_holes(&mut self, zone: u32, scan: &Scan, recovered: &mut Recovered) {
+        let end = scan.end();
+        for hole in &scan.holes {
+            let behind = scan.found.iter().filter(|found| found.offset >= hole.to);
+            let durable_behind =
+                behind.map(|found| found.header.lsn).any(|lsn| lsn <= recovered.durable_lsn);
+            let durable_to = match durable_behind {
+                true => hole.to,
+                false => hole.to.min(scan.durable_len),
+            };
+            if durable_to > hole.from {
+                self.find(Finding::Record {
+                    zone,
+                    offset: hole.from,
+                    len: durable_to - hole.from,
+                    error: hole.cause.clone(),
+                });
+            }
+            let torn_from = durable_to.max(hole.from);
+            if torn_from < hole.to.min(end) {
+                self.report.torn_dropped += 1;
+                let torn = Hole { from: torn_from, ..hole.clone() };
+                recovered.fill(&self.geometry, self.store_id, &scan.zone, &torn);
+            } else if torn_from < hole.to && hole.from >= end && is_torn(&hole.cause) {
+                self.report.torn_dropped += 1;
+            }
+        }
+    }
+}
+
+/// Did a record of this lap begin here, or is it just free space?
+fn is_torn(cause: &FormatError) -> bool {
+    matches!(cause, FormatError::ChunkChecksum { .. } | FormatError::Checksum { .. })
+}
+
+/// What comes out of the scans.
+pub(crate) struct Recovered {
+    pub(crate) next_lsn: u64,
+    pub(crate) incarnation: u64,
+    pub(crate) durable_lsn: u64,
+    pub(crate) open: BTreeMap<u32, OpenZone>,
+    pub(crate) repairs: Vec<(u64, Vec<u8>)>,
+}
+
+impl Recovered {
+    /// A torn hole between valid records becomes a void record: the zone is contiguous again.
+    fn fill(&mut self, geometry: &Geometry, store_id: StoreId, zone: &ZoneHeader, hole: &Hole) {
+        let header = RecordHeader {
+            kind: RecordKind::Void,
+            zone: zone.zone,
+            lap: zone.lap,
+            position: zone.base_position + hole.from,
+            lsn: self.next_lsn,
+            incarnation: self.incarnation,
+            durable_lsn: self.durable_lsn,
+            stored_ms: 0,
+            expires_ms: 0,
+            created_wall_ms: 0,
+            payload_len: 0,
+            hole_len: (hole.to - hole.from) as u32,
+            content_hash: [0; 16],
+            key_hash: KeyHash([0; 16]),
+            victim: None,
+            key: Box::default(),
+            metadata: Box::default(),
+            chunk_crcs: Box::default(),
+        };
+        self.next_lsn += 1;
+        let offset = geometry.zone_offset(zone.zone) + hole.from;
+        self.repairs.push((offset, header.encode(store_id.salt())));
+    }
+}
