@@ -158,7 +158,14 @@ fn read_body(connection: &mut TcpStream, mut bytes: Vec<u8>, head: Head) -> io::
 
 fn read_more(connection: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
     let mut buffer = [0; 2048];
-    match connection.read(&mut buffer)? {
+    // A ring set up by this thread earlier can interrupt its system calls.
+    let received = loop {
+        match connection.read(&mut buffer) {
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
+    match received {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ if bytes.len() + buffer.len() > ANSWER_LEN_MAX => Err(malformed("too long an answer")),
         n => {

@@ -82,7 +82,8 @@ pub(crate) struct Answer {
 impl Origin {
     /// `tapeloop` with the words of `command` before its flags.
     pub(crate) fn start(command: &[&str]) -> Origin {
-        let folder = tempfile::tempdir().expect("a folder for the store");
+        // On the disk of the build: /tmp may be memory, without O_DIRECT.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let errors = fs::File::create(folder.path().join("stderr")).expect("a file for stderr");
         let mut process = Process::spawn(
             Command::new(env!("CARGO_BIN_EXE_tapeloop"))
