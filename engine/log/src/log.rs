@@ -362,8 +362,12 @@ impl Log {
     }
 
     /// In a loop, not by recursion: the end of an operation can be the end of all that wait behind it.
+    /// Nothing begins before the start is durable: what recovery found, a tombstone for one, may still be
+    /// in the drive's cache only, and must not be answered from.
     fn begin_ready(&mut self) {
-        while let Some(append) = self.ready.pop_front() {
+        while self.is_running()
+            && let Some(append) = self.ready.pop_front()
+        {
             self.find_victim(append);
         }
     }
