@@ -16,7 +16,7 @@ mod socket;
 mod stats;
 mod thread;
 
-pub use stats::{Counters, LATENCY_BOUNDS_US};
+pub use stats::{Counters, LATENCY_BOUNDS_US, Latency};
 
 use crate::config::Policies;
 use std::io;
@@ -103,17 +103,30 @@ pub struct Serving {
     counters: Vec<Arc<Counters>>,
 }
 
-/// Listens and serves until `Serving::stop`. Requests are accepted when this returns.
+/// The address is ours; nobody is answered yet.
+#[derive(Debug)]
+pub struct Bound {
+    listeners: Vec<std::net::TcpListener>,
+    addr: SocketAddr,
+    limits: Limits,
+}
+
+/// Takes the address, so that a store is not even opened when that fails. Clients wait from here on.
+pub fn bind(plane: &DataPlane) -> Result<Bound, ServeError> {
+    assert!(plane.threads > 0, "somebody has to listen");
+    let failed = |cause| ServeError::Listen { addr: plane.listen, cause };
+    let listeners = listener::bind_all(plane.listen, plane.threads).map_err(failed)?;
+    let addr = listeners[0].local_addr().map_err(failed)?;
+    Ok(Bound { listeners, addr, limits: plane.limits })
+}
+
+/// Serves until `Serving::stop`.
 pub fn serve(
-    plane: &DataPlane,
+    bound: Bound,
     engine: &Engine,
     policies: &watch::Receiver<Arc<Policies>>,
 ) -> Result<Serving, ServeError> {
-    assert!(plane.threads > 0, "somebody has to listen");
-    let listeners = listener::bind_all(plane.listen, plane.threads)
-        .map_err(|cause| ServeError::Listen { addr: plane.listen, cause })?;
-    let local = listeners[0].local_addr();
-    let addr = local.map_err(|cause| ServeError::Listen { addr: plane.listen, cause })?;
+    let Bound { listeners, addr, limits } = bound;
     let (stop, stopping) = watch::channel(false);
     let mut serving = Serving { addr, stop, threads: Vec::new(), counters: Vec::new() };
     for (number, listener) in listeners.into_iter().enumerate() {
@@ -123,7 +136,7 @@ pub fn serve(
             engine: engine.clone(),
             policies: policies.clone(),
             stopping: stopping.clone(),
-            limits: plane.limits,
+            limits,
             counters: Arc::clone(&counters),
         };
         let spawned = std::thread::Builder::new()

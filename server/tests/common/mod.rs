@@ -37,7 +37,9 @@ impl Server {
         let (policies, receiver) = watch::channel(Arc::new(Policies::open_to_all(3_600_000)));
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let plane = DataPlane { listen, threads: 2, limits };
-        let serving = net::serve(&plane, &engine, &receiver).expect("serves");
+        let serving = net::bind(&plane)
+            .and_then(|bound| net::serve(bound, &engine, &receiver))
+            .expect("serves");
         Server { serving: Some(serving), engine, policies, _dir: dir }
     }
 
@@ -135,7 +137,7 @@ impl Client {
             let len = len.parse().expect("a number");
             answer.body = self.exactly(len);
         } else {
-            answer.body = self.to_end();
+            answer.body = self.until_end();
         }
         answer
     }
@@ -181,7 +183,7 @@ impl Client {
         self.unread.drain(..len).collect()
     }
 
-    fn to_end(&mut self) -> Vec<u8> {
+    fn until_end(&mut self) -> Vec<u8> {
         while self.more().is_ok() {}
         std::mem::take(&mut self.unread)
     }
