@@ -171,7 +171,8 @@ impl Log {
             checkpoint_sequence: state.checkpoint_sequence,
             checkpoint_due_ms: 0,
             stats: LogStats::default(),
-            phase: Phase::Starting { writes: state.repairs.len() as u32 },
+            // What recovery read may not be durable yet: a flush comes before the checkpoint says it is.
+            phase: Phase::Starting { writes: 1 + state.repairs.len() as u32 },
             close_wanted: false,
             fenced: None,
             ready: VecDeque::new(),
@@ -185,7 +186,7 @@ impl Log {
             wanted: VecDeque::new(),
             records_wanted: VecDeque::new(),
             record_bytes_in_flight: 0,
-            written: Vec::new(),
+            written: vec![Written::Repair],
             flushing: None,
             events: VecDeque::new(),
             options,
@@ -194,7 +195,6 @@ impl Log {
         for (offset, bytes) in state.repairs {
             log.want_write(offset, bytes, Purpose::Repair);
         }
-        log.continue_start();
         log
     }
 
