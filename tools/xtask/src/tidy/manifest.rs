@@ -14,6 +14,7 @@ const LOG: &str = "tapeloop-log";
 const IO: &str = "tapeloop-io";
 const SIM: &str = "tapeloop-sim";
 const ENGINE: &str = "tapeloop-engine";
+const SERVER: &str = "tapeloop-server";
 
 /// The house, from the ground up. A new crate needs a place here before anything may use it.
 pub(super) const HOUSE: [Crate; 10] = [
@@ -22,11 +23,15 @@ pub(super) const HOUSE: [Crate; 10] = [
     Crate { folder: "engine/io", package: IO, may_use: &[FORMAT] },
     Crate { folder: "engine/sim", package: SIM, may_use: &[LOG, FORMAT] },
     Crate { folder: "engine", package: ENGINE, may_use: &[IO, LOG, FORMAT] },
-    Crate { folder: "server", package: "tapeloop-server", may_use: &[ENGINE] },
+    Crate { folder: "server", package: SERVER, may_use: &[ENGINE] },
     Crate { folder: "tools/fuzz", package: "tapeloop-fuzz", may_use: &[LOG, FORMAT] },
     Crate { folder: "tools/xtask", package: "xtask", may_use: &[] },
     Crate { folder: "tools", package: "tapeloop-tools", may_use: &[ENGINE, FORMAT] },
-    Crate { folder: "benches", package: "tapeloop-benches", may_use: &[ENGINE, IO, LOG, FORMAT] },
+    Crate {
+        folder: "benches",
+        package: "tapeloop-benches",
+        may_use: &[SERVER, ENGINE, IO, LOG, FORMAT],
+    },
 ];
 
 /// The crate a file belongs to: the deepest folder that holds it.
