@@ -137,7 +137,7 @@ fn latency(
 ) -> Result<(), Error> {
     let mut buckets = Vec::with_capacity(LATENCY_BOUNDS_US.len() + 1);
     for at in 0..=LATENCY_BOUNDS_US.len() {
-        let bound_s = LATENCY_BOUNDS_US.get(at).map_or(f64::MAX, |&us| us as f64 / 1e6);
+        let bound_s = LATENCY_BOUNDS_US.get(at).map_or(f64::INFINITY, |&us| us as f64 / 1e6);
         let count: u64 = counters.iter().map(|one| of(one).buckets()[at]).sum();
         buckets.push((bound_s, count));
     }

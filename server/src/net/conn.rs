@@ -5,7 +5,7 @@ use super::inbox::Inbox;
 use super::socket::{Expiry, Socket};
 use super::thread::Thread;
 use crate::http::chunked::Step as BodyStep;
-use crate::http::head::{HeadParser, Step};
+use crate::http::head::{HeadParser, Method, Step};
 use crate::origin::request::{Action, Request};
 use crate::origin::{Failure, respond};
 use std::rc::Rc;
@@ -106,9 +106,11 @@ impl Conn {
         let start_ms = self.thread.clock.now_ms();
         let mut head_deadline_ms = None;
         loop {
+            let mut is_head = false;
             let refused = match self.parser.parse(self.inbox.unread()) {
                 Step::Head(head) => {
                     let request = Request::from_head(&head, &self.thread.policies());
+                    is_head = head.method == Method::Head;
                     let head_len = head.len;
                     self.inbox.consume(head_len);
                     self.parser.reset();
@@ -121,7 +123,7 @@ impl Conn {
                 Step::NeedMore => None,
             };
             if let Some(failure) = refused {
-                return Err(self.refuse_and_close(&failure).await);
+                return Err(self.refuse_and_close(&failure, is_head).await);
             }
             self.flush().await?;
             if self.parser.has_begun() {
@@ -136,7 +138,7 @@ impl Conn {
             let received = self.fill().await?;
             if received == 0 {
                 if self.parser.has_begun() && self.socket.has_expired() {
-                    return Err(self.refuse_and_close(&Failure::HeadTimeout).await);
+                    return Err(self.refuse_and_close(&Failure::HeadTimeout, false).await);
                 }
                 return Err(Stop::Gone);
             }
@@ -190,9 +192,11 @@ impl Conn {
         }
         match self.drain(&mut body).await {
             Ok(true) => Ok(terms),
-            Ok(false) => Err(self.refuse_and_close(&Failure::BodyUnused).await),
+            Ok(false) => Err(self.refuse_and_close(&Failure::BodyUnused, terms.is_head).await),
             Err(Fault::Stop(stop)) => Err(stop),
-            Err(Fault::Failure(failure)) => Err(self.refuse_and_close(&failure).await),
+            Err(Fault::Failure(failure)) => {
+                Err(self.refuse_and_close(&failure, terms.is_head).await)
+            }
         }
     }
 
@@ -222,9 +226,9 @@ impl Conn {
     }
 
     /// Answers a failure that ends the connection.
-    pub(super) async fn refuse_and_close(&mut self, failure: &Failure) -> Stop {
+    async fn refuse_and_close(&mut self, failure: &Failure, is_head: bool) -> Stop {
         let stamp = self.thread.stamp(false, false);
-        respond::failure(&mut self.out, &stamp, failure, false);
+        respond::failure(&mut self.out, &stamp, failure, is_head);
         match self.answered(failure.answer().status, false).await {
             Err(stop) => stop,
             Ok(()) => unreachable!("an answer that closes stops the connection"),
