@@ -20,7 +20,9 @@ use crate::types::{Append, AppendError, Event, GroupPolicy, Io, IoFailure, IoOp,
 use crate::zone::{OpenZone, Zone, ZoneState};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use tapeloop_format::{BLOCK, ClassId, ClockMark, Geometry, KeyHash, Kill, Salt, StoreId, ZoneLap};
+use tapeloop_format::{
+    BLOCK, Checkpoint, ClassId, ClockMark, Geometry, KeyHash, Kill, Salt, StoreId, ZoneLap,
+};
 
 /// Bytes of records written at once. More wait, so that a flush never has to wait for long.
 const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
@@ -117,6 +119,12 @@ pub struct Log {
     pub(crate) next_base_position: u64,
     pub(crate) checkpoint_sequence: u64,
     pub(crate) checkpoint_due_ms: u64,
+    /// A checkpoint is being written and not durable yet.
+    pub(crate) checkpoint_busy: bool,
+    /// Refused in a row.
+    pub(crate) checkpoint_failures: u32,
+    /// The last one asked for.
+    pub(crate) checkpoint_last: Checkpoint,
     pub(crate) stats: LogStats,
     pub(crate) phase: Phase,
     /// No more operations are accepted.
@@ -170,6 +178,17 @@ impl Log {
             next_base_position: state.next_base_position,
             checkpoint_sequence: state.checkpoint_sequence,
             checkpoint_due_ms: 0,
+            checkpoint_busy: false,
+            checkpoint_failures: 0,
+            checkpoint_last: Checkpoint {
+                sequence: state.checkpoint_sequence,
+                incarnation: options.incarnation,
+                clock: state.clock,
+                durable_lsn: 0,
+                next_lsn: 0,
+                next_base_position: 0,
+                open_zones: Vec::new(),
+            },
             stats: LogStats::default(),
             // What recovery read may not be durable yet: a flush comes before the checkpoint says it is.
             phase: Phase::Starting { writes: 1 + state.repairs.len() as u32 },
@@ -241,8 +260,10 @@ impl Log {
             return;
         }
         self.expire_zones();
-        if self.phase == Phase::Running && self.now_ms >= self.checkpoint_due_ms {
-            self.want_checkpoint();
+        if self.phase == Phase::Running {
+            self.prepare_next();
+            self.begin_ready();
+            self.checkpoint_if_due();
         }
     }
 
@@ -342,8 +363,7 @@ impl Log {
             },
             Purpose::Checkpoint => match result {
                 Ok(_) => self.written.push(Written::Checkpoint),
-                // The older slot is still good; the next one is due in a second.
-                Err(_) => self.continue_close(),
+                Err(failure) => self.checkpoint_failed(failure),
             },
             Purpose::Repair => match result {
                 Ok(_) => self.written.push(Written::Repair),

@@ -1,6 +1,7 @@
 //! From start to close: repairs, service, the fence after a failed flush, the last checkpoint.
 
 use crate::log::{Log, Phase, Purpose};
+use crate::seal::CHECKPOINT_FAILURES_MAX;
 use crate::types::{AppendError, Event, IoFailure};
 
 impl Log {
@@ -53,7 +54,27 @@ impl Log {
         }
     }
 
+    /// The older slot is still good. Starting and closing wait for a checkpoint, so they try again at
+    /// once; while the log runs the next one is due in a second.
+    pub(crate) fn checkpoint_failed(&mut self, failure: IoFailure) {
+        self.checkpoint_refused();
+        let again = self.checkpoint_failures < CHECKPOINT_FAILURES_MAX;
+        match self.phase {
+            Phase::Starting { .. } if again => self.want_checkpoint(),
+            Phase::Starting { .. } => self.fence(failure),
+            Phase::Closing { checkpoint: true } if again => self.want_checkpoint(),
+            Phase::Closing { checkpoint: true } => {
+                // What it would have said is found by scanning.
+                self.phase = Phase::Closed;
+                self.events.push_back(Event::Closed);
+            }
+            _ => {}
+        }
+    }
+
     pub(crate) fn checkpoint_durable(&mut self) {
+        self.checkpoint_busy = false;
+        self.checkpoint_failures = 0;
         match self.phase {
             Phase::Starting { writes: 0 } => {
                 self.phase = Phase::Running;
@@ -80,10 +101,6 @@ impl Log {
         {
             self.phase = Phase::Closing { checkpoint: true };
             self.want_checkpoint();
-        } else if self.phase == (Phase::Closing { checkpoint: true }) && self.is_idle() {
-            // The checkpoint could not be written: what it would have said is found by scanning.
-            self.phase = Phase::Closed;
-            self.events.push_back(Event::Closed);
         }
     }
 }

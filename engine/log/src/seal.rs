@@ -8,9 +8,15 @@ use tapeloop_format::{
     OpenZoneMark, ZoneHeader, ZoneLap,
 };
 
-/// A checkpoint this often keeps the scan after a crash short.
+/// While something changes a checkpoint this often keeps the scan after a crash short.
 const CHECKPOINT_PERIOD_MS: u64 = 1000;
-const _: () = assert!(CHECKPOINT_PERIOD_MS <= MARK_PERIOD_MS);
+/// An idle log only keeps its clock mark fresh.
+const CHECKPOINT_PERIOD_IDLE_MS: u64 = MARK_PERIOD_MS - 2 * CHECKPOINT_PERIOD_MS;
+/// A slot that refuses a checkpoint this often is given up for the other one, which holds the last good
+/// checkpoint: until then a crash in mid-write must not cost both.
+const SLOT_FAILURES_MAX: u32 = 3;
+/// Starting and closing try both slots.
+pub(crate) const CHECKPOINT_FAILURES_MAX: u32 = 2 * SLOT_FAILURES_MAX;
 
 impl Log {
     /// The zone takes no more records; it is sealed as soon as nothing in it is in flight.
@@ -75,19 +81,49 @@ impl Log {
         self.prepare_next();
     }
 
+    /// At most one checkpoint is on its way: a crash tears one slot, never both.
+    pub(crate) fn checkpoint_if_due(&mut self) {
+        if self.checkpoint_busy || self.now_ms < self.checkpoint_due_ms {
+            return;
+        }
+        let changed = self.checkpoint().open_zones != self.checkpoint_last.open_zones
+            || self.next_lsn() != self.checkpoint_last.next_lsn
+            || self.durable_lsn() != self.checkpoint_last.durable_lsn
+            || self.next_base_position != self.checkpoint_last.next_base_position;
+        let idle_ms = CHECKPOINT_PERIOD_IDLE_MS - CHECKPOINT_PERIOD_MS;
+        if changed || self.now_ms >= self.checkpoint_due_ms + idle_ms {
+            self.want_checkpoint();
+        }
+    }
+
     pub(crate) fn want_checkpoint(&mut self) {
+        assert!(!self.checkpoint_busy);
+        self.checkpoint_busy = true;
         self.checkpoint_due_ms = self.now_ms + CHECKPOINT_PERIOD_MS;
         self.checkpoint_sequence += 1;
-        let open_zones: Vec<OpenZoneMark> = self
-            .open
-            .iter()
-            .map(|(zone, open)| OpenZoneMark {
-                zone_lap: ZoneLap { zone: *zone, lap: self.zones[*zone as usize].lap },
-                durable_len: open.durable_len,
-            })
-            .take(OPEN_ZONES_MAX)
-            .collect();
-        let checkpoint = Checkpoint {
+        self.checkpoint_last = self.checkpoint();
+        let bytes = self.checkpoint_last.encode(&self.options.store_id).to_vec();
+        self.want_write(self.checkpoint_last.slot_offset(), bytes, Purpose::Checkpoint);
+    }
+
+    /// The sequence goes on so that the next one goes to the same slot or, in the end, to the other.
+    pub(crate) fn checkpoint_refused(&mut self) {
+        self.checkpoint_busy = false;
+        self.checkpoint_failures += 1;
+        if !self.checkpoint_failures.is_multiple_of(SLOT_FAILURES_MAX) {
+            self.checkpoint_sequence += 1;
+        }
+        self.checkpoint_last.next_lsn = 0; // nothing is known to be on the drive: it is due
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        let marks = self.open.iter().map(|(zone, open)| OpenZoneMark {
+            zone_lap: ZoneLap { zone: *zone, lap: self.zones[*zone as usize].lap },
+            durable_len: open.durable_len,
+        });
+        let open_zones: Vec<OpenZoneMark> = marks.collect();
+        assert!(open_zones.len() <= OPEN_ZONES_MAX, "an unnamed open zone could not be recovered");
+        Checkpoint {
             sequence: self.checkpoint_sequence,
             incarnation: self.options.incarnation,
             clock: self.clock,
@@ -95,9 +131,7 @@ impl Log {
             next_lsn: self.next_lsn(),
             next_base_position: self.next_base_position,
             open_zones,
-        };
-        let bytes = checkpoint.encode(&self.options.store_id).to_vec();
-        self.want_write(checkpoint.slot_offset(), bytes, Purpose::Checkpoint);
+        }
     }
 }
 
