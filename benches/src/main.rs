@@ -1,4 +1,56 @@
-//! Criterion benches and the side-by-side comparison harness.
+//! The harness that measures tapeloop beside its peers, and its restart.
+//!
+//! Every figure of docs/performance.md is printed by one of these commands. Loopback only, bounded in
+//! time; processes and files of a run go away with it, however it ends.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod binaries;
+mod cgroup;
+mod client;
+mod compare;
+mod error;
+mod figures;
+mod machine;
+mod proc_fs;
+mod process;
+mod restart;
+mod scratch;
+mod tapeloop;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures tapeloop beside its peers, and its restart.")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// kill -9 with many small objects: memory per object and time to the first good GET.
+    Restart(restart::RestartArgs),
+    /// nginx and tapeloop in turn on this machine and disk: GETs, durable PUTs, DVR under ingest.
+    Compare(compare::CompareArgs),
+    /// Fills a store and goes on writing until it is killed.
+    #[command(hide = true)]
+    RestartFill(restart::FillArgs),
+}
+
+fn main() -> ExitCode {
+    let command = Args::parse().command;
+    process::clean_up_on_signals();
+    let result = match command {
+        Command::Restart(args) => restart::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::RestartFill(args) => restart::fill(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tapeloop-benches: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `tapectl load` as a child: it generates the load and compares every byte.
+
+use super::peer::Server;
+use super::sample::{LoadReport, Sample};
+use crate::error::{BenchError, Context, Result};
+use crate::process::{Running, StartOptions};
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+/// Beyond the time a load should take.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Stores `count` objects that `get` can check.
+pub(super) fn fill(tapectl: &Path, url: &str, bytes: u64, count: u64, logs: &Path) -> Result<()> {
+    let words = format!("load put --url {url} --bytes {bytes} --count {count} --json");
+    let report = run(tapectl, &words, logs, GRACE, &mut || {})?;
+    match report.classes.iter().map(|class| class.error_count).sum() {
+        0u64 => Ok(()),
+        _ => Err(problem("filling", &report)),
+    }
+}
+
+/// GETs as fast as answered for `time`.
+pub(super) fn get(
+    tapectl: &Path,
+    server: &mut Server,
+    url: &str,
+    bytes: u64,
+    objects: u64,
+    connections: u32,
+    time: Duration,
+) -> Result<Sample> {
+    let words = format!(
+        "load get --url {url} --bytes {bytes} --objects {objects} --connections {connections} \
+         --duration {}ms --json",
+        time.as_millis(),
+    );
+    let before = server.running.usage();
+    let report = run(tapectl, &words, server.folder(), time + GRACE, &mut || {})?;
+    let after = server.running.usage();
+    let class = report.classes.first().ok_or_else(|| problem("reading", &report))?;
+    for example in &report.examples {
+        eprintln!("  {example}");
+    }
+    let cpu_us = (after.cpu_s - before.cpu_s) * 1e6 / class.ok_count.max(1) as f64;
+    Ok(class.sample(Some(cpu_us), after.rss_bytes))
+}
+
+/// Runs a load to its end, calling `meanwhile` again and again, and reads its report.
+pub(super) fn run(
+    tapectl: &Path,
+    words: &str,
+    logs: &Path,
+    limit: Duration,
+    meanwhile: &mut dyn FnMut(),
+) -> Result<LoadReport> {
+    let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+    let options =
+        StartOptions { pipe_stdout: true, on_bench_death: Some("KILL"), ..StartOptions::default() };
+    let mut running = Running::start(tapectl, &args, logs.join("tapectl.log"), &options)?;
+    let mut stdout = running.take_stdout().expect("piped");
+    // The report is smaller than a pipe, so that it can be read after the end.
+    let status = running.wait_end_while(limit, meanwhile)?;
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).context("reading the report of tapectl load")?;
+    serde_json::from_str(&text).map_err(|error| BenchError::Answer {
+        what: format!("tapectl {words}"),
+        cause: format!("{status}, {error}; {}", running.last_words()),
+    })
+}
+
+fn problem(doing: &str, report: &LoadReport) -> BenchError {
+    BenchError::Answer { what: doing.to_owned(), cause: report.examples.join("; ") }
+}

@@ -1,0 +1,90 @@
+//! The servers that are compared, each started afresh in a folder of its own.
+
+use super::nginx;
+use crate::binaries::Binaries;
+use crate::error::Result;
+use crate::process::Running;
+use crate::tapeloop::{self, Tapeloop};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const START_LIMIT: Duration = Duration::from_secs(120);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// A server under comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// DAV PUT, sendfile.
+    Nginx,
+    /// The same with open_file_cache: right only where nothing is overwritten.
+    NginxFileCache,
+    /// Direct reads on a thread pool.
+    NginxDirect,
+    Tapeloop,
+}
+
+impl Peer {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Peer::Nginx => "nginx sendfile",
+            Peer::NginxFileCache => "nginx open_file_cache",
+            Peer::NginxDirect => "nginx directio+threads",
+            Peer::Tapeloop => "tapeloop",
+        }
+    }
+}
+
+/// How it is started.
+pub(super) struct Launch<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) threads: u32,
+    pub(super) capacity_bytes: u64,
+    pub(super) ram_bytes: u64,
+    pub(super) cgroup: Option<&'a Path>,
+}
+
+/// A running server.
+pub(super) struct Server {
+    pub(super) running: Running,
+    pub(super) address: SocketAddr,
+    folder: PathBuf,
+}
+
+impl Server {
+    pub(super) fn start(peer: Peer, binaries: &Binaries, launch: &Launch<'_>) -> Result<Server> {
+        let (running, address) = match peer {
+            Peer::Tapeloop => {
+                let mut server = Tapeloop::start(
+                    binaries,
+                    &tapeloop::Launch {
+                        data: &launch.folder.join("data"),
+                        capacity_bytes: launch.capacity_bytes,
+                        ram_bytes: launch.ram_bytes,
+                        threads: launch.threads,
+                        cgroup: launch.cgroup,
+                        log: launch.folder.join("tapeloop.log"),
+                    },
+                )?;
+                server.wait_listening(START_LIMIT)?;
+                (server.running, server.address)
+            }
+            nginx => nginx::start(nginx, launch)?,
+        };
+        Ok(Server { running, address, folder: launch.folder.to_path_buf() })
+    }
+
+    /// Folder for logs, on the drive under test.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where nginx keeps the object of a path.
+    pub(super) fn file_of(&self, path: &str) -> PathBuf {
+        nginx::files(&self.folder).join(path.trim_start_matches('/'))
+    }
+
+    pub(super) fn stop(mut self) -> Result<()> {
+        self.running.stop(STOP_LIMIT).map(drop)
+    }
+}

@@ -1,0 +1,162 @@
+//! 2 MiB PUTs over N connections, then every object read back and compared.
+//!
+//! nginx answers a PUT without any flush. To compare like with like there is a second nginx row in
+//! which the client, on the same machine, flushes file and folder after the 201 as nginx would have to;
+//! that time is part of the latency, and its CPU is counted as the server's.
+
+use super::peer::Server;
+use super::sample::Sample;
+use crate::client::Client;
+use crate::error::{BenchError, Context, Result};
+use crate::figures::quantile;
+use rustix::time::{ClockId, clock_gettime};
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const BODY_LEN: usize = 2 << 20;
+const STAMP_LEN: usize = 16;
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Who makes a PUT durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// The server, if it does.
+    Server,
+    /// The client, after the answer.
+    Client,
+}
+
+/// What one connection measured.
+#[derive(Default)]
+struct Encoder {
+    latencies_ns: Vec<u64>,
+    flush_cpu_s: f64,
+}
+
+/// Stores `count` objects over `connections` connections.
+pub(super) fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> Result<Sample> {
+    let folder = format!("/put/{connections}-{sync:?}");
+    let next = AtomicU64::new(0);
+    let before = server.running.usage();
+    let begun = Instant::now();
+    let encoders: Vec<io::Result<Encoder>> = std::thread::scope(|scope| {
+        let encode = |_| {
+            scope.spawn(|| {
+                encode(server.address, &folder, &next, count, &|path| match sync {
+                    Sync::Server => Ok(()),
+                    Sync::Client => flush(&server.file_of(path)),
+                })
+            })
+        };
+        let threads: Vec<_> = (0..connections).map(encode).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("an encoder does not panic"))
+            .collect()
+    });
+    let seconds = begun.elapsed().as_secs_f64();
+    let after = server.running.usage();
+    let (mut latencies_ns, mut cpu_s) = (Vec::new(), after.cpu_s - before.cpu_s);
+    for encoder in encoders {
+        let encoder = encoder.context(format!("PUT below {folder}"))?;
+        latencies_ns.extend(encoder.latencies_ns);
+        cpu_s += encoder.flush_cpu_s;
+    }
+    latencies_ns.sort_unstable();
+    assert_eq!(latencies_ns.len() as u64, count);
+    let us = |share| quantile(&latencies_ns, share) as f64 / 1e3;
+    Ok(Sample {
+        requests_per_s: count as f64 / seconds,
+        bytes_per_s: (count * BODY_LEN as u64) as f64 / seconds,
+        cpu_us_per_request: Some(cpu_s * 1e6 / count as f64),
+        latency_us_p50: us(0.5),
+        latency_us_p99: us(0.99),
+        latency_us_p999: us(0.999),
+        bytes_verified: read_back(server.address, &folder, count)?,
+        request_count: count,
+        error_count: 0,
+        rss_bytes: after.rss_bytes,
+    })
+}
+
+fn encode(
+    address: SocketAddr,
+    folder: &str,
+    next: &AtomicU64,
+    count: u64,
+    flush: &dyn Fn(&str) -> io::Result<()>,
+) -> io::Result<Encoder> {
+    let mut client = Client::connect(address, TIMEOUT)?;
+    let mut encoder = Encoder::default();
+    let mut body = body();
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= count {
+            return Ok(encoder);
+        }
+        stamp(&mut body, number);
+        let path = object_path(folder, number);
+        let begun = Instant::now();
+        let status = client.put(&path, &body)?.status;
+        if !matches!(status, 201 | 204) {
+            return Err(io::Error::other(format!("status {status} for {path}")));
+        }
+        let cpu = thread_cpu_s();
+        flush(&path)?;
+        encoder.flush_cpu_s += thread_cpu_s() - cpu;
+        encoder.latencies_ns.push(begun.elapsed().as_nanos() as u64);
+    }
+}
+
+/// What a server must do before it may promise a new file: flush it, and the folder that names it.
+fn flush(file: &Path) -> io::Result<()> {
+    File::open(file)?.sync_all()?;
+    File::open(file.parent().expect("a file lies in a folder"))?.sync_all()
+}
+
+fn thread_cpu_s() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+fn read_back(address: SocketAddr, folder: &str, count: u64) -> Result<u64> {
+    let mut client = Client::connect(address, TIMEOUT).context("connecting to read back")?;
+    let (mut expected, mut verified) = (body(), 0);
+    for number in 0..count {
+        let path = object_path(folder, number);
+        let answer = client.get(&path).context(format!("reading {path} back"))?;
+        stamp(&mut expected, number);
+        if answer.status != 200 || answer.body != expected {
+            let cause = format!("acknowledged, and now status {} or wrong bytes", answer.status);
+            return Err(BenchError::Answer { what: path, cause });
+        }
+        verified += answer.body.len() as u64;
+    }
+    Ok(verified)
+}
+
+fn object_path(folder: &str, number: u64) -> String {
+    format!("{folder}/{number}.m4s")
+}
+
+/// Bytes that do not compress; the number of an object is stamped into each 64 KiB.
+fn body() -> Vec<u8> {
+    let mut state = 1u64;
+    let words = (0..BODY_LEN / 8).flat_map(|_| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state ^ state >> 29).to_le_bytes()
+    });
+    words.collect()
+}
+
+fn stamp(body: &mut [u8], number: u64) {
+    for (at, part) in body.chunks_mut(64 * 1024).enumerate() {
+        part[..8].copy_from_slice(&number.to_le_bytes());
+        part[8..STAMP_LEN].copy_from_slice(&(at as u64).to_le_bytes());
+    }
+}

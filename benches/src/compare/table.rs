@@ -1,0 +1,102 @@
+//! The table of a comparison, and the same as JSON.
+
+use super::sample::{Cell, Cells, Sample};
+use crate::error::{Context, Result};
+use crate::figures::short;
+use serde::Serialize;
+use std::path::Path;
+
+/// A finished comparison.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) command: String,
+    pub(super) machine: String,
+    pub(super) date: String,
+    pub(super) nginx: String,
+    /// Load of the machine before the run: other work makes figures worse.
+    pub(super) load_average: f64,
+    pub(super) took_s: u64,
+    pub(super) rounds: u32,
+    pub(super) threads: u32,
+    pub(super) mix: Option<String>,
+    pub(super) cells: Cells,
+}
+
+type Figure = (&'static str, fn(&Sample) -> Option<f64>);
+
+const FIGURES: [Figure; 7] = [
+    ("requests/s", |sample| Some(sample.requests_per_s)),
+    ("MB/s", |sample| Some(sample.bytes_per_s / 1e6)),
+    ("server CPU us/req", |sample| sample.cpu_us_per_request),
+    ("p50 ms", |sample| Some(sample.latency_us_p50 / 1e3)),
+    ("p99 ms", |sample| Some(sample.latency_us_p99 / 1e3)),
+    ("p99.9 ms", |sample| Some(sample.latency_us_p999 / 1e3)),
+    ("RSS MB", |sample| Some(sample.rss_bytes as f64 / 1e6)),
+];
+
+impl Report {
+    pub(super) fn print(&self) {
+        println!("\n{}; {}; {}", self.machine, self.nginx, self.date);
+        println!(
+            "{} rounds, A B A B; median [min-max]; {} server thread(s), 1 generator thread; load \
+             before {:.1}; {} s",
+            self.rounds, self.threads, self.load_average, self.took_s,
+        );
+        if let Some(mix) = &self.mix {
+            println!("mix: {mix}");
+        }
+        for row in self.cells.rows() {
+            self.print_row(row);
+        }
+        println!();
+    }
+
+    fn print_row(&self, row: &str) {
+        println!("\n{row}");
+        print!("  {:<24}", "");
+        for (name, _) in FIGURES {
+            print!("{name:>23}");
+        }
+        println!("{:>10}{:>12}{:>8}", "requests", "verified MB", "errors");
+        for cell in self.cells.of_row(row) {
+            print!("  {:<24}", cell.peer);
+            for (_, of) in FIGURES {
+                let text = cell.spread(of).map_or("-".to_owned(), |spread| spread.text());
+                print!("{text:>23}");
+            }
+            let sum = |of: fn(&Sample) -> u64| cell.samples.iter().map(of).sum::<u64>();
+            println!(
+                "{:>10}{:>12.0}{:>8}",
+                sum(|sample| sample.request_count),
+                sum(|sample| sample.bytes_verified) as f64 / 1e6,
+                sum(|sample| sample.error_count),
+            );
+        }
+        let Some(ours) = self.cells.of_row(row).find(|cell| cell.peer == "tapeloop") else {
+            return;
+        };
+        for peer in self.cells.of_row(row).filter(|cell| cell.peer != "tapeloop") {
+            print!("  {:<24}", format!("ratio to {}", &peer.peer[..peer.peer.len().min(15)]));
+            for (_, of) in FIGURES {
+                print!("{:>23}", ratio(ours, peer, of));
+            }
+            println!();
+        }
+    }
+
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).context("writing JSON")?;
+        std::fs::write(path, text).context(format!("writing {}", path.display()))?;
+        println!("JSON: {}", path.display());
+        Ok(())
+    }
+}
+
+fn ratio(ours: &Cell, peer: &Cell, of: fn(&Sample) -> Option<f64>) -> String {
+    match (ours.spread(of), peer.spread(of)) {
+        (Some(ours), Some(peer)) if peer.median > 0.0 => {
+            format!("{}x", short(ours.median / peer.median))
+        }
+        _ => "-".to_owned(),
+    }
+}
