@@ -147,6 +147,7 @@ impl Conn {
 
     async fn answer(&mut self, request: Request) -> Result<(), Stop> {
         self.socket.clear_deadline();
+        self.need_buffer();
         let terms = Terms {
             keep_alive: request.keep_alive,
             is_http10: request.is_http10,
@@ -227,11 +228,18 @@ impl Conn {
 
     /// Answers a failure that ends the connection.
     async fn refuse_and_close(&mut self, failure: &Failure, is_head: bool) -> Stop {
+        self.need_buffer();
         let stamp = self.thread.stamp(false, false);
         respond::failure(&mut self.out, &stamp, failure, is_head);
         match self.answered(failure.answer().status, false).await {
             Err(stop) => stop,
             Ok(()) => unreachable!("an answer that closes stops the connection"),
+        }
+    }
+
+    fn need_buffer(&mut self) {
+        if self.out.capacity() == 0 {
+            self.out = self.thread.take_buffer();
         }
     }
 
@@ -313,6 +321,9 @@ impl Conn {
             sent += self.sent(result)?;
         }
         self.out.clear();
+        if self.out.capacity() > 0 {
+            self.thread.give_buffer(std::mem::take(&mut self.out));
+        }
         self.answers_waiting = 0;
         self.socket.clear_deadline();
         Ok(())

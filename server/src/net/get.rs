@@ -69,7 +69,7 @@ impl Conn {
             Some(Ok(first)) => first,
             // Nothing was sent yet, so the client can be told in words.
             Some(Err(error)) => return self.fail(&error.into(), terms).await,
-            None => unreachable!("a range that is not empty has a first chunk"),
+            None => return Err(Stop::Reset),
         };
         respond::object(&mut self.out, &stamp, &view, status, range.clone());
         self.latency(started);

@@ -31,8 +31,12 @@ impl Inbox {
         assert!(count <= self.unread().len(), "only what was received can be taken");
         self.start += count;
         if self.is_empty() {
-            self.bytes.clear();
             self.start = 0;
+            self.bytes.clear();
+            if self.bytes.capacity() > CAPACITY_START {
+                // A connection may be idle for long: it costs no more than a usual head.
+                self.bytes = Vec::new();
+            }
         }
     }
 
@@ -43,8 +47,10 @@ impl Inbox {
             self.start = 0;
         }
         let len = self.bytes.len();
-        if len == self.bytes.capacity() {
-            let grown = (len * 2).clamp(CAPACITY_START, CAPACITY_MAX);
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve_exact(CAPACITY_START);
+        } else if len == self.bytes.capacity() {
+            let grown = (len * 2).min(CAPACITY_MAX);
             assert!(grown > len, "the head parser refuses before the inbox is full");
             self.bytes.reserve_exact(grown - len);
         }

@@ -37,9 +37,29 @@ pub(super) struct Thread {
     pub(super) is_stopping: Cell<bool>,
     policies: RefCell<Arc<Policies>>,
     date: RefCell<DateCache>,
+    /// Empty answer buffers: one is needed only while an answer is on its way.
+    buffers: RefCell<Vec<Vec<u8>>>,
 }
 
+/// Spare answer buffers of a thread.
+const BUFFERS_MAX: usize = 64;
+/// A buffer that grew beyond this is given back to the allocator.
+const BUFFER_BYTES_MAX: usize = 128 << 10;
+
 impl Thread {
+    pub(super) fn take_buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_buffer(&self, buffer: Vec<u8>) {
+        assert!(buffer.is_empty(), "an answer is thrown away");
+        let mut buffers = self.buffers.borrow_mut();
+        let is_useful = 0 < buffer.capacity() && buffer.capacity() <= BUFFER_BYTES_MAX;
+        if is_useful && buffers.len() < BUFFERS_MAX {
+            buffers.push(buffer);
+        }
+    }
+
     pub(super) fn policies(&self) -> Arc<Policies> {
         Arc::clone(&self.policies.borrow())
     }
@@ -74,6 +94,7 @@ async fn serve(seed: Seed) {
         is_stopping: Cell::new(false),
         policies: RefCell::new(Arc::clone(&policies.borrow_and_update())),
         date: RefCell::default(),
+        buffers: RefCell::default(),
     });
     let listener = accept::Listener::new(listener);
     let accepting = tokio::task::spawn_local(accept::run(Rc::clone(&thread), listener.clone()));
