@@ -104,14 +104,14 @@ pub(crate) fn open(
     }
     // An object passes through the arena whole, and half of it is for everybody else.
     let arena_share = (options.arena_bytes / ARENA_BLOCK as u64 / 2 - 1) * ARENA_BLOCK as u64;
-    let object_len_max = geometry.record_payload_max().min(arena_share);
-    let reserve = (object_len_max as usize).div_ceil(ARENA_BLOCK);
     let failed = |context| move |source| OpenError::Io { path: path.clone(), context, source };
     let arena = Arena::new(options.arena_bytes as usize).map_err(failed("reserving the arena"))?;
     let recovery = read_all(Recovery::new(header.store_id, geometry), &volume)
         .map_err(failed("reading the volume for recovery"))?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (log, clock, report) = recovery.finish(options.groups, machine_time(), threads);
+    let object_len_max = log.payload_len_max().min(arena_share);
+    let reserve = (object_len_max as usize).div_ceil(ARENA_BLOCK);
     let directory = Arc::clone(log.directory());
     let (shared, thread) = appender::spawn(log, clock, Arc::clone(&volume), |appender| {
         Arc::new(Shared {
