@@ -19,11 +19,14 @@ fn hls_js_in_chromium_plays_the_demo_for_a_minute_without_a_stall() {
         Command::new("node")
             .arg(folder.join("play.mjs"))
             .args([&origin.url("demo/master.m3u8"), &PLAYED_SECONDS.to_string()])
-            .stdout(Stdio::inherit())
+            .stdout(Stdio::piped())
             .stderr(Stdio::inherit()),
     );
+    let figures = player.output();
     // The player judges, prints its figures and says why; it also has to start a browser.
     let status = player.wait(Duration::from_secs(PLAYED_SECONDS) + 3 * SOON);
-    assert!(status.success(), "the player ended with {status}; its figures are above");
+    let figures = figures.join().expect("the figures");
+    assert!(status.success(), "the player ended with {status}: {figures}");
+    println!("{figures}");
     origin.stop();
 }

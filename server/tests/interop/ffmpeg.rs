@@ -4,10 +4,9 @@
 //! what the origin stores can be compared byte for byte with what ffmpeg meant to store.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{Origin, Process, SOON, files_below, until};
@@ -69,7 +68,7 @@ impl Packaging {
 /// An ffmpeg that pushes a live ladder of three renditions.
 pub(crate) struct Encoder {
     process: Process,
-    complaints: thread::JoinHandle<String>,
+    complaints: JoinHandle<String>,
 }
 
 impl Encoder {
@@ -107,12 +106,7 @@ impl Encoder {
         command.args(["-c:a", "aac", "-b:a", "32k", "-ac", "1", "-flags", "+global_header"]);
         command.args(["-fflags", "+bitexact", "-f", "tee", &outputs]);
         let mut process = Process::spawn(command.stderr(Stdio::piped()));
-        let mut stderr = process.child.stderr.take().expect("a pipe");
-        let complaints = thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
-        });
+        let complaints = process.errors();
         Encoder { process, complaints }
     }
 
@@ -149,22 +143,14 @@ pub(crate) fn play(url: &str, seconds: u32) -> Playback {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped()),
     );
-    let stdout = BufReader::new(process.child.stdout.take().expect("a pipe"));
-    let mut stderr = process.child.stderr.take().expect("a pipe");
-    let position = thread::spawn(move || {
-        let lines = stdout.lines().map_while(Result::ok);
-        let times = lines.filter_map(|line| line.strip_prefix("out_time_us=")?.parse::<f64>().ok());
-        times.last().unwrap_or(0.0) / 1e6
-    });
-    let complaints = thread::spawn(move || {
-        let mut text = String::new();
-        let _ = stderr.read_to_string(&mut text);
-        text
-    });
+    let (progress, complaints) = (process.output(), process.errors());
     let status = process.wait(Duration::from_secs(u64::from(seconds)) + SOON);
+    let progress = progress.join().expect("the progress");
+    let times = progress.lines().filter_map(|line| line.strip_prefix("out_time_us="));
+    let position_us = times.filter_map(|time| time.parse::<f64>().ok()).next_back();
     Playback {
         ok: status.success(),
-        seconds: position.join().expect("the position"),
+        seconds: position_us.unwrap_or(0.0) / 1e6,
         complaints: complaints.join().expect("the text of stderr"),
     }
 }

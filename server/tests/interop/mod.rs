@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -51,9 +51,27 @@ impl Process {
         until(&what, within, || self.child.try_wait().expect("a child to wait for"))
     }
 
+    /// All that comes out of a piped stdout, read to its end beside the test.
+    pub(crate) fn output(&mut self) -> JoinHandle<String> {
+        let stdout = self.child.stdout.take().expect("a pipe");
+        thread::spawn(move || text_of(stdout))
+    }
+
+    /// The same for a piped stderr.
+    pub(crate) fn errors(&mut self) -> JoinHandle<String> {
+        let stderr = self.child.stderr.take().expect("a pipe");
+        thread::spawn(move || text_of(stderr))
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child to ask").is_none()
     }
+}
+
+fn text_of(mut pipe: impl Read) -> String {
+    let mut text = Vec::new();
+    let _ = pipe.read_to_end(&mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 impl Drop for Process {
