@@ -19,7 +19,7 @@ use tokio::sync::watch;
 const WATCH: Duration = Duration::from_secs(1);
 /// What a thread's read buffers take: `Options::read_buffers` of this size.
 const READ_BUFFER_BYTES: u64 = 288 << 10;
-/// Program, stacks, rings and a few thousand connections.
+/// Program, stacks and rings.
 const PROGRAM_BYTES: u64 = 64 << 20;
 
 /// Why the program ended other than by a signal. One line each.
@@ -197,9 +197,14 @@ impl Demo {
     }
 }
 
-fn memory_bytes(config: &Config) -> u64 {
+fn memory_line(config: &Config) -> String {
     let buffers = Options::new("").read_buffers as u64 * READ_BUFFER_BYTES;
-    config.ram + config.threads as u64 * buffers + PROGRAM_BYTES
+    let all = config.ram + config.threads as u64 * buffers + PROGRAM_BYTES;
+    format!(
+        "at most {} ({} of it arena), and 20 B for each stored object and 8 KiB for each connection",
+        format_size(all),
+        format_size(config.ram),
+    )
 }
 
 fn print_banner(
@@ -222,11 +227,7 @@ fn print_banner(
         let count = summary.report.findings_count;
         println!("damage       {count} findings; `tapectl fsck` names every object they touch");
     }
-    println!(
-        "memory       at most {} ({} of it arena) and 20 B for each stored object",
-        format_size(memory_bytes(config)),
-        format_size(config.ram),
-    );
+    println!("memory       {}", memory_line(config));
     println!("data plane   http://{data}");
     println!("admin plane  http://{admin_addr}");
     println!(
@@ -250,8 +251,7 @@ fn check(config: &Config) -> Result<(), AppError> {
         let capacity = format_size(config.capacity);
         println!("store        would create {} of {capacity}", volume.display());
     }
-    let (ram, all) = (format_size(config.ram), format_size(memory_bytes(config)));
-    println!("memory       at most {all} ({ram} of it arena) and 20 B for each stored object");
+    println!("memory       {}", memory_line(config));
     println!("data plane   http://{} on {} threads", config.listen, config.threads);
     println!("admin plane  http://{}", config.admin_listen);
     println!("ttl          {} unless said otherwise", ttl(config));
