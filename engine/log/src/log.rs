@@ -267,10 +267,13 @@ impl Log {
         }
     }
 
-    /// Finishes what was accepted, then says `Closed`. Repairs under way are finished first.
+    /// Finishes what was accepted, then says `Closed`. Repairs under way are finished first. A fenced log
+    /// has nothing to finish.
     pub fn close(&mut self) {
         self.close_wanted = true;
-        if self.phase == Phase::Running {
+        if self.fenced.is_some() {
+            self.close_fenced();
+        } else if self.phase == Phase::Running {
             self.phase = Phase::Closing { checkpoint: false };
             self.continue_close();
         }

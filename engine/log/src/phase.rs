@@ -38,6 +38,16 @@ impl Log {
         self.written.clear();
         self.flushing = None;
         self.unresolved.clear();
+        if self.close_wanted {
+            self.close_fenced();
+        }
+    }
+
+    pub(crate) fn close_fenced(&mut self) {
+        if self.phase != Phase::Closed {
+            self.phase = Phase::Closed;
+            self.events.push_back(Event::Closed);
+        }
     }
 
     pub(crate) fn repair_durable(&mut self) {

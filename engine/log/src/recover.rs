@@ -385,7 +385,8 @@ impl Recovery {
         };
         let used_len = trailer.used_len;
         self.zones[zone as usize].state = ZoneState::Open;
-        let mut scan = Scan::new(header, used_len, self.store_id.salt(), used_len, 0);
+        // A write that the drive refused may lie anywhere in between: no payload is trusted unread.
+        let mut scan = Scan::new(header, used_len, self.store_id.salt(), 0, 0);
         scan.closing = true;
         self.start_scan(zone, scan);
     }

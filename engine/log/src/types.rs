@@ -146,7 +146,7 @@ pub enum Event {
     },
     /// A flush failed: the volume is read-only from now on.
     Fenced(IoFailure),
-    /// Everything accepted is durable, the last checkpoint too.
+    /// Everything accepted has ended, and the last checkpoint is durable unless the drive refused it.
     Closed,
 }
 
