@@ -21,6 +21,26 @@ fn dash_over_persistent_connections_is_stored_byte_for_byte_and_plays_live() {
     a_ladder_is_stored_and_plays(true);
 }
 
+#[test]
+fn a_low_latency_segment_is_read_while_the_encoder_is_still_pushing_it() {
+    let origin = Origin::start(&[]);
+    let files = tempfile::tempdir().expect("a folder for the encoder's files");
+    let packaging = Packaging::LowLatencyDash;
+    let encoder = Encoder::start(&origin, "live", files.path(), packaging, true);
+
+    let path = "live/chunk-stream0-00002.m4s";
+    let followed = until("the start of an upload", SOON, || origin.follow(path));
+    // A segment takes two seconds and is pushed in parts of 0.4 s.
+    assert!(followed.body_duration > Duration::from_secs(1), "{:?}", followed.body_duration);
+    assert!(followed.head.contains("Transfer-Encoding: chunked"), "{}", followed.head);
+    let sealed = origin.body_of(path, SOON);
+    assert!(followed.body == sealed, "{} of {} bytes", followed.body.len(), sealed.len());
+
+    encoder.finish(Duration::from_secs(u64::from(packaging.seconds())) + SOON);
+    assert_stored(&origin, "live", files.path());
+    origin.stop();
+}
+
 fn a_ladder_is_stored_and_plays(persistent: bool) {
     let origin = Origin::start(&[]);
     let files = tempfile::tempdir().expect("a folder for the encoder's files");

@@ -17,6 +17,8 @@ pub(crate) enum Packaging {
     HlsTs,
     HlsFmp4,
     Dash,
+    /// Each segment is one upload that stays open while the segment grows.
+    LowLatencyDash,
 }
 
 impl Packaging {
@@ -24,7 +26,7 @@ impl Packaging {
     pub(crate) fn entry(self) -> &'static str {
         match self {
             Packaging::HlsTs | Packaging::HlsFmp4 => "master.m3u8",
-            Packaging::Dash => "manifest.mpd",
+            Packaging::Dash | Packaging::LowLatencyDash => "manifest.mpd",
         }
     }
 
@@ -33,6 +35,7 @@ impl Packaging {
         match self {
             Packaging::HlsTs | Packaging::HlsFmp4 => 12,
             Packaging::Dash => 16,
+            Packaging::LowLatencyDash => 9,
         }
     }
 
@@ -41,6 +44,7 @@ impl Packaging {
         let ladder = r"var_stream_map=v\\:0,a\\:0 v\\:1,a\\:1 v\\:2,a\\:2";
         let hls = "f=hls:hls_time=1:hls_list_size=4:hls_flags=delete_segments";
         let dash = "f=dash:seg_duration=2:window_size=3:extra_window_size=1";
+        let sets = "adaptation_sets=id=0,streams=v id=1,streams=a";
         let (options, name) = match self {
             Packaging::HlsTs => {
                 (format!("{hls}:master_pl_name=master.m3u8:{ladder}"), "v%v/stream.m3u8")
@@ -49,8 +53,10 @@ impl Packaging {
                 format!("{hls}:hls_segment_type=fmp4:master_pl_name=master.m3u8:{ladder}"),
                 "v%v/stream.m3u8",
             ),
-            Packaging::Dash => {
-                (format!("{dash}:adaptation_sets=id=0,streams=v id=1,streams=a"), self.entry())
+            Packaging::Dash => (format!("{dash}:{sets}"), self.entry()),
+            Packaging::LowLatencyDash => {
+                let parts = "ldash=1:streaming=1:frag_type=duration:frag_duration=0.4";
+                (format!("{dash}:{parts}:{sets}"), self.entry())
             }
         };
         format!("[{options}{more}]{target}/{name}")
@@ -60,7 +66,7 @@ impl Packaging {
     fn maps(self) -> &'static [&'static str] {
         match self {
             Packaging::HlsTs | Packaging::HlsFmp4 => &["[a]", "1:a", "[b]", "1:a", "[c]", "1:a"],
-            Packaging::Dash => &["[a]", "[b]", "[c]", "1:a"],
+            Packaging::Dash | Packaging::LowLatencyDash => &["[a]", "[b]", "[c]", "1:a"],
         }
     }
 }

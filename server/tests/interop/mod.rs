@@ -97,6 +97,14 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
+/// A body that came in pieces, put together.
+pub(crate) struct Followed {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+    /// From its first piece to its end.
+    pub(crate) body_duration: Duration,
+}
+
 impl Origin {
     /// `tapeloop` with the words of `command` before its flags.
     pub(crate) fn start(command: &[&str]) -> Origin {
@@ -130,6 +138,11 @@ impl Origin {
 
     pub(crate) fn get(&self, path: &str) -> Answer {
         get(self.data, path).unwrap_or_else(|cause| panic!("GET /{path}: {cause}"))
+    }
+
+    /// GET of an object that may still be on its way in; None while it is not there.
+    pub(crate) fn follow(&self, path: &str) -> Option<Followed> {
+        follow(self.data, path).unwrap_or_else(|cause| panic!("GET /{path}: {cause}"))
     }
 
     /// The body, once it is there.
@@ -197,6 +210,35 @@ fn get(addr: SocketAddr, path: &str) -> std::io::Result<Answer> {
         return Err(std::io::Error::other("a body of another length than declared"));
     }
     Ok(Answer { status: status.ok_or_else(malformed)?, head, body })
+}
+
+/// GET that expects a chunked body and measures how long it took to come.
+fn follow(addr: SocketAddr, path: &str) -> std::io::Result<Option<Followed>> {
+    let mut stream = TcpStream::connect_timeout(&addr, SOON)?;
+    stream.set_read_timeout(Some(SOON))?;
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    if head.starts_with("HTTP/1.1 404") {
+        return Ok(None);
+    }
+    let (mut body, mut began) = (Vec::new(), None);
+    loop {
+        let mut size = String::new();
+        stream.read_line(&mut size)?;
+        let size = u64::from_str_radix(size.trim_end(), 16).map_err(std::io::Error::other)?;
+        let began = *began.get_or_insert_with(Instant::now);
+        (&mut stream).take(size).read_to_end(&mut body)?;
+        stream.read_line(&mut String::new())?;
+        if size == 0 {
+            return Ok(Some(Followed { head, body, body_duration: began.elapsed() }));
+        }
+    }
 }
 
 /// The files below a folder, as paths relative to it, sorted.
