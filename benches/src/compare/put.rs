@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const BODY_LEN: usize = 2 << 20;
+pub(super) const BODY_LEN: usize = 2 << 20;
 const STAMP_LEN: usize = 16;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -39,7 +39,7 @@ struct Encoder {
 
 /// Stores `count` objects over `connections` connections.
 pub(super) fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> Result<Sample> {
-    let folder = format!("/put/{connections}-{sync:?}");
+    let folder = format!("/put/{connections}-{count}-{sync:?}");
     let next = AtomicU64::new(0);
     let before = server.running.usage();
     let begun = Instant::now();

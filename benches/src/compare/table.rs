@@ -53,16 +53,16 @@ impl Report {
 
     fn print_row(&self, row: &str) {
         println!("\n{row}");
-        print!("  {:<24}", "");
+        print!("  {:<34}", "");
         for (name, _) in FIGURES {
-            print!("{name:>23}");
+            print!("{name:>21}");
         }
         println!("{:>10}{:>12}{:>8}", "requests", "verified MB", "errors");
         for cell in self.cells.of_row(row) {
-            print!("  {:<24}", cell.peer);
+            print!("  {:<34}", cell.peer);
             for (_, of) in FIGURES {
                 let text = cell.spread(of).map_or("-".to_owned(), |spread| spread.text());
-                print!("{text:>23}");
+                print!("{text:>21}");
             }
             let sum = |of: fn(&Sample) -> u64| cell.samples.iter().map(of).sum::<u64>();
             println!(
@@ -76,9 +76,9 @@ impl Report {
             return;
         };
         for peer in self.cells.of_row(row).filter(|cell| cell.peer != "tapeloop") {
-            print!("  {:<24}", format!("ratio to {}", &peer.peer[..peer.peer.len().min(15)]));
+            print!("  {:<34}", format!("tapeloop / {}", peer.peer));
             for (_, of) in FIGURES {
-                print!("{:>23}", ratio(ours, peer, of));
+                print!("{:>21}", ratio(ours, peer, of));
             }
             println!();
         }

@@ -118,7 +118,7 @@ impl Bench<'_> {
         let mut reopened = Filler::start(&volume, self.capacity, self.args.objects, true)?;
         let opened = reopened.wait_opened()?;
         reopened.running().kill();
-        println!("engine alone opens it in {} ms: {}", opened.open_ms, opened.report);
+        println!("engine alone opens it in {:.0} ms: {}", opened.open_ms, opened.report);
         let mut rounds = Vec::new();
         let mut server = self.start_server(0)?;
         server.wait_listening(START_LIMIT)?;
