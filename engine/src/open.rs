@@ -40,6 +40,12 @@ fn machine_time() -> MachineTime {
     }
 }
 
+/// Store time as an engine that goes on from `checkpoint` would count it now. For tools.
+pub fn store_now_ms(checkpoint: &Checkpoint) -> u64 {
+    let now = machine_time();
+    StoreClock::resume(&checkpoint.clock, 0, now).at(now.boottime_ms)
+}
+
 /// Creates a store of one volume of `capacity` bytes and writes all of it out, so that there is no lack of
 /// space later. `progress` hears bytes done and bytes wanted. An existing file is never replaced, and on
 /// an error nothing is left behind.

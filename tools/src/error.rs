@@ -1,5 +1,6 @@
 //! How a command ends. An error here is "could not run" (exit 2); problems that a command was
-//! asked to look for are results, not errors. Every message says what happened, where and what to do.
+//! asked to look for are results, not errors. Every message says what happened, where, and what to
+//! do.
 
 use std::io;
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ pub(crate) enum ToolError {
     #[error("invalid value '{value}' for '{flag}': {allowed}")]
     Flag { flag: &'static str, value: String, allowed: String },
     #[error(transparent)]
-    Open(#[from] tapeloop_io::VolumeError),
+    Open(#[from] tapeloop_engine::VolumeError),
     #[error("{0}")]
     Create(String),
     #[error("{path}: {cause}; {advice}")]

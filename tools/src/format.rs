@@ -4,9 +4,8 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tapeloop_engine::{Geometry, volume_path};
+use tapeloop_engine::{Geometry, VolumeFile, volume_path};
 use tapeloop_format::{BLOCK, FormatError, VolumeHeader};
-use tapeloop_io::VolumeFile;
 
 use crate::error::{Outcome, ToolError};
 use crate::output;

@@ -229,3 +229,40 @@ fn a_truncated_volume_is_a_problem_not_a_crash() {
         assert!(names.clone().any(|found| found == "volume length"), "{report:#}");
     }
 }
+
+#[test]
+fn a_lost_header_of_a_reused_open_zone_does_not_hide_its_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    let mut old = store.open_zone(0, 1);
+    store.put(&mut old, "n/old", &[1; 200_000], None);
+    store.seal(old);
+    let mut zone = store.open_zone(0, 2);
+    store.put(&mut zone, "n/new", &[2; 300], None);
+    let hit = store.put(&mut zone, "n/hit", &[3; 70_000], None);
+    store.checkpoint(1, &[&zone]);
+    store.flip(store.geometry.zone_offset(0) + 50, 1);
+    store.flip(hit.volume_offset + 9_000, 1);
+    let (code, report) = fsck(&store.path);
+    assert_eq!((code, &report["record_count"]), (1, &2.into()), "{report:#}");
+    let names: Vec<_> = damage(&report).iter().map(|found| &found["structure"]).collect();
+    assert_eq!(names, ["zone header", "record payload"], "{report:#}");
+    assert_eq!(damage(&report)[1]["key"], "n/hit");
+}
+
+#[test]
+fn a_seal_that_a_crash_cut_short_is_torn_and_a_footer_damaged_later_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    let mut zone = store.open_zone(0, 1);
+    store.put(&mut zone, "n/a", &[1; 20_000], None);
+    store.checkpoint(1, &[&zone]);
+    store.seal(zone);
+    let entries = store.geometry.zone_offset(1) - 3 * BLOCK as u64;
+    store.file.write_all_at(&[0; BLOCK], entries).unwrap();
+    let (code, report) = fsck(&store.path);
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(report["torn"][0]["structure"], "footer entry table", "{report:#}");
+    store.checkpoint(2, &[]);
+    assert_eq!(fsck(&store.path).0, 1);
+}

@@ -11,12 +11,12 @@ use serde_json::Value;
 use support::{Random, bytes, flip, fsck, json, seed};
 use tapeloop_engine::{Ack, Engine, Key, Options, PutOptions, block_on};
 
-const CAPACITY: u64 = 64 << 20;
+const CAPACITY: u64 = 32 << 20;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Objects of all sizes, overwrites and deletes, over several zones, and a clean stop. Gives the keys
-/// that exist.
+/// Objects of all sizes, overwrites and deletes, over several zones, and a clean stop. Gives the
+/// keys that exist.
 fn make_store(path: &Path, random: &mut Random) -> Vec<String> {
     tapeloop_engine::format(path, CAPACITY, &mut |_, _| {}).unwrap();
     let (engine, _) = Engine::open(Options::new(path)).unwrap();
@@ -33,9 +33,9 @@ async fn fill(
     random: &mut Random,
     objects: &mut HashMap<String, usize>,
 ) -> Result<(), Failure> {
-    for number in 0..400 {
+    for number in 0..230 {
         // A fifth of the names is used again, so that there are overwrites.
-        let name = format!("live/r{}/seg-{:04}.m4s", number % 3, random.below(300));
+        let name = format!("live/r{}/seg-{:04}.m4s", number % 3, random.below(180));
         let key = Key::new(name.clone().into_bytes())?;
         if random.below(10) == 0 && objects.remove(&name).is_some() {
             assert!(engine.delete(&key).await?);
@@ -75,7 +75,7 @@ fn each_of_200_flips_in_live_records_of_a_real_store_is_found_and_none_without()
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("volume");
     let keys = make_store(&path, &mut random);
-    assert!(keys.len() > 100);
+    assert!(keys.len() > 60);
     let (code, report) = fsck(&path);
     assert_eq!(code, 0, "seed {seed}: a clean store: {report:#}");
     assert!(report["sealed_zones"].as_u64().unwrap() >= 1, "{report:#}");

@@ -8,8 +8,8 @@ use super::client::Client;
 use super::oracle::Oracle;
 use super::server::Server;
 
-/// Runs every oracle's writer, kills the server `linger_us` after so many acknowledgements, and gives the
-/// payload bytes acknowledged.
+/// Runs every oracle's writer, kills the server `linger_us` after so many acknowledgements, and
+/// gives the payload bytes acknowledged.
 pub(crate) fn until_killed(
     server: &mut Server,
     oracles: &mut [Oracle],

@@ -142,8 +142,8 @@ impl Oracle {
         Ok(Err(Wrong { path, expected: vec![expected], status, body_len }))
     }
 
-    /// After a restart: reads every key and learns which way the operation in doubt went. From then on
-    /// that must not change any more.
+    /// After a restart: reads every key and learns which way the operation in doubt went. From then
+    /// on that must not change any more.
     pub(crate) fn settle(&mut self, server: &Server, tally: &mut Tally) -> Result<(), Wrong> {
         let mut client = Client::connect(server.addr()).unwrap();
         if let Some((key, new)) = self.under_way.take() {

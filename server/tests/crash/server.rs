@@ -132,8 +132,8 @@ impl Drop for Server {
     }
 }
 
-/// Every `http://ADDRESS` printed, in order: the data plane comes first. The pipe is read to its end,
-/// so that the server never blocks on it.
+/// Every `http://ADDRESS` printed, in order: the data plane comes first. The pipe is read to its
+/// end, so that the server never blocks on it.
 fn printed_addresses(child: &mut Child) -> Receiver<SocketAddr> {
     let stdout = BufReader::new(child.stdout.take().unwrap());
     let (sender, receiver) = channel();

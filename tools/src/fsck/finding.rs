@@ -99,8 +99,8 @@ impl Findings {
         }
     }
 
-    /// Something that is damage if an LSN up to `lsn_max` was durable. Decided at the end, when every
-    /// record's word on that has been read.
+    /// Something that is damage if an LSN up to `lsn_max` was durable. Decided at the end, when the
+    /// word of every record on that has been read.
     pub(crate) fn suspect(&mut self, finding: Finding, lsn_max: Option<u64>) {
         if self.suspects.len() < KEPT_MAX {
             self.suspects.push(Suspect { finding, lsn_max });
@@ -133,6 +133,7 @@ impl Findings {
     pub(crate) fn absorb(&mut self, zone: Findings) {
         self.omitted_count += zone.omitted_count;
         self.durable_up_to(zone.durable_lsn_max);
+        self.torn.extend(zone.torn);
         zone.damage.into_iter().for_each(|finding| self.damage(finding));
         for suspect in zone.suspects {
             self.suspect(suspect.finding, suspect.lsn_max);

@@ -1,4 +1,4 @@
-//! `tapectl fsck`: reads every structure and every payload byte of a volume and names what is wrong.
+//! `tapectl fsck`: reads every structure and payload byte of a volume and names what is wrong.
 //!
 //! Invariants: read-only, also on damage. What a crash tore is information; what was once durable
 //! and cannot be read is damage. Every damage is counted, live or not.

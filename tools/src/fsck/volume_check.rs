@@ -17,7 +17,7 @@ pub(crate) fn check(volume: &Volume, findings: &mut Findings) {
     }
     for (slot, offset) in volume.slots.iter().zip(CHECKPOINT_SLOTS) {
         match slot {
-            Err(fault) if !fault.is_blank() => {
+            Err(fault) if !volume.was_never_written(fault) => {
                 findings.damage(outside("checkpoint", offset, fault.to_string()));
             }
             _ => {}
@@ -27,11 +27,11 @@ pub(crate) fn check(volume: &Volume, findings: &mut Findings) {
     check_journal(volume, findings);
 }
 
-/// The carry journal is written over every time a zone with kills is reused, and a crash may tear it.
+/// The carry journal is written over whenever a zone with kills is reused, and a crash may tear it.
 /// It is needed only while the zone it names has its new header and not yet its carry record.
 fn check_journal(volume: &Volume, findings: &mut Findings) {
     let Err((fault, zone_lap)) = volume.read_journal() else { return };
-    if fault.is_blank() {
+    if volume.was_never_written(&fault) {
         return;
     }
     let finding = outside("carry journal", CARRY_JOURNAL_OFFSET, fault.to_string());

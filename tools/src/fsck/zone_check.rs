@@ -59,7 +59,7 @@ impl<'v> ZoneCheck<'v> {
             self.damage("zone header", 0, fault.to_string());
         }
         if let Some(fault) = self.view.trailer_fault.clone() {
-            self.damage("footer trailer", last_block, fault.to_string());
+            self.footer_fault("footer trailer", last_block, fault.to_string());
         }
         let footer = Footer::read(self.volume, &self.view);
         self.check_tables(&footer);
@@ -95,6 +95,16 @@ impl<'v> ZoneCheck<'v> {
     pub(super) fn damage(&mut self, structure: &'static str, offset: u64, detail: String) {
         let finding = Finding::in_zone(structure, &self.view, self.start, offset, detail);
         self.findings.damage(finding);
+    }
+
+    /// A crash while the zone was being sealed leaves part of a footer; the records tell the same.
+    fn footer_fault(&mut self, structure: &'static str, offset: u64, detail: String) {
+        let finding = Finding::in_zone(structure, &self.view, self.start, offset, detail);
+        if self.view.is_marked_open {
+            self.findings.torn.push(finding);
+        } else {
+            self.findings.damage(finding);
+        }
     }
 
     fn record_fault(
@@ -213,13 +223,14 @@ impl<'v> ZoneCheck<'v> {
                 FooterTable::Kills => "footer kill table",
                 FooterTable::Keys => "footer key blob",
             };
-            self.damage(name, trailer.table(*table).offset, fault.to_string());
+            self.footer_fault(name, trailer.table(*table).offset, fault.to_string());
         }
         for put in &footer.puts {
             self.check_listed_key(put, trailer.table(FooterTable::Keys).offset);
         }
         let header = self.view.header;
-        let agrees = header.is_none_or(|header| {
+        let is_whole = self.view.header_fault.is_none();
+        let agrees = header.filter(|_| is_whole).is_none_or(|header| {
             header.base_position == trailer.base_position
                 && header.class == trailer.class
                 && header.opened_store_ms == trailer.opened_store_ms

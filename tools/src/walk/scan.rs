@@ -123,8 +123,8 @@ impl<'f> RecordScan<'f> {
         Ok(header)
     }
 
-    /// What an earlier process wrote behind the durable length was dropped when the store was opened
-    /// again; what it left there is not a record any more.
+    /// What an earlier process wrote behind the durable length was dropped when the store was
+    /// opened again; what it left there is not a record any more.
     fn is_current(&self, offset: u64, incarnation: u64) -> bool {
         self.is_sealed || offset < self.durable_len || incarnation >= self.incarnation_min
     }

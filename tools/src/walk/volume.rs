@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use tapeloop_engine::volume_path;
+use tapeloop_engine::{VolumeFile, volume_path};
 use tapeloop_format::{
     BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, CHUNK, Checkpoint,
     FormatError, Geometry, KeyHasher, RecordHeader, Salt, StoreId, VolumeHeader, ZoneLap,
 };
-use tapeloop_io::VolumeFile;
 
 use super::fault::Fault;
 use crate::error::ToolError;
@@ -48,6 +47,12 @@ impl Volume {
     /// The server that has it open, as far as the kernel tells.
     pub(crate) fn holder_pid(&self) -> Option<u32> {
         self.file.holder_pid()
+    }
+
+    /// Nothing of this store was ever written there. A file starts blank; a device keeps what earlier
+    /// owners left on it.
+    pub(crate) fn was_never_written(&self, fault: &Fault) -> bool {
+        fault.is_blank() || (self.file.is_device() && fault.is_leftover())
     }
 
     pub(crate) fn geometry(&self) -> &Geometry {

@@ -1,6 +1,9 @@
 //! What a zone is at first sight: its header, its trailer, and what the checkpoint says of it.
 
-use tapeloop_format::{BLOCK, ClassId, FooterTrailer, ZoneHeader};
+use tapeloop_format::{
+    BLOCK, ClassId, FooterTrailer, FormatError, RECORD_HEADER_LEN_MAX, RecordHeader, Structure,
+    ZoneHeader, round_up,
+};
 
 use super::fault::Fault;
 use super::volume::Volume;
@@ -42,6 +45,8 @@ pub(crate) struct ZoneView {
     pub(crate) trailer_fault: Option<Fault>,
     /// Bytes that the checkpoint calls durable; the zone header alone if it names none.
     pub(crate) durable_len: u64,
+    /// The newest checkpoint was written while this lap was open: a seal may have been under way.
+    pub(crate) is_marked_open: bool,
 }
 
 impl ZoneView {
@@ -56,29 +61,58 @@ impl ZoneView {
             header_fault: None,
             trailer_fault: None,
             durable_len: BLOCK as u64,
+            is_marked_open: false,
         };
         match (header, trailer) {
-            (Ok(header), trailer) => view.with_header(header, trailer),
-            (Err(fault), Ok(trailer)) => {
-                // Only a blank header with no trailer is a zone that was never opened.
-                view.header = Some(stand_in(&trailer));
-                view.trailer = Some(trailer);
-                view.header_fault = Some(fault);
-                view.state = ZoneState::Sealed;
-            }
-            (Err(header), Err(trailer)) if header.is_blank() && trailer.is_blank() => {}
-            (Err(header), Err(trailer)) => {
-                view.state =
-                    if header.is_blank() { ZoneState::Unused } else { ZoneState::Unreadable };
-                view.header_fault = (!header.is_blank()).then_some(header);
-                view.trailer_fault = (!trailer.is_blank()).then_some(trailer);
-            }
+            (Ok(header), trailer) => view.with_header(volume, header, trailer),
+            (Err(fault), trailer) => view.without_header(volume, fault, trailer),
         }
-        view.durable_len = durable_len(volume, &view);
+        let marks = volume.checkpoint().map_or(&[][..], |checkpoint| &checkpoint.open_zones);
+        let own =
+            marks.iter().find(|mark| mark.zone_lap.zone == zone && mark.zone_lap.lap == view.lap());
+        if let Some(mark) = own {
+            let most = volume.geometry().zone_size() - BLOCK as u64;
+            view.durable_len = mark.durable_len.clamp(BLOCK as u64, most);
+            view.is_marked_open = true;
+        }
         view
     }
 
-    fn with_header(&mut self, header: ZoneHeader, trailer: Result<FooterTrailer, Fault>) {
+    /// What else on the zone tells its lap: its first record, or the trailer of a sealed lap.
+    fn without_header(
+        &mut self,
+        volume: &Volume,
+        fault: Fault,
+        trailer: Result<FooterTrailer, Fault>,
+    ) {
+        let first = by_first_record(volume, self.zone);
+        match (first, trailer) {
+            (Some(header), Ok(trailer)) if trailer.lap >= header.lap => self.sealed(trailer),
+            (Some(header), trailer) => self.with_header(volume, header, trailer),
+            (None, Ok(trailer)) => self.sealed(trailer),
+            (None, Err(trailer)) => {
+                let is_unused = volume.was_never_written(&fault);
+                self.state = if is_unused { ZoneState::Unused } else { ZoneState::Unreadable };
+                self.trailer_fault = (!volume.was_never_written(&trailer)).then_some(trailer);
+                self.header_fault = (!is_unused).then_some(fault);
+                return;
+            }
+        }
+        self.header_fault = Some(fault);
+    }
+
+    fn sealed(&mut self, trailer: FooterTrailer) {
+        self.header = Some(stand_in(&trailer));
+        self.trailer = Some(trailer);
+        self.state = ZoneState::Sealed;
+    }
+
+    fn with_header(
+        &mut self,
+        volume: &Volume,
+        header: ZoneHeader,
+        trailer: Result<FooterTrailer, Fault>,
+    ) {
         self.header = Some(header);
         self.state = ZoneState::Open;
         match trailer {
@@ -88,12 +122,15 @@ impl ZoneView {
             }
             // The footer of an earlier lap stays until this lap is sealed.
             Ok(trailer) if trailer.lap < header.lap => {}
+            // Headers are durable before the lap's first record: this one was written over.
             Ok(trailer) => {
-                let zone_size = trailer.zone_size;
-                let place = trailer.expect(self.zone, header.lap, zone_size);
-                self.trailer_fault = place.err().map(Fault::Format);
+                let (expected, found) = (trailer.lap, header.lap);
+                let what = Structure::ZoneHeader;
+                let fault = FormatError::Misplaced { what, field: "lap", expected, found };
+                self.sealed(trailer);
+                self.header_fault = Some(fault.into());
             }
-            Err(fault) if fault.is_blank() => {}
+            Err(fault) if volume.was_never_written(&fault) => {}
             Err(fault) => self.trailer_fault = Some(fault),
         }
     }
@@ -135,11 +172,18 @@ fn stand_in(trailer: &FooterTrailer) -> ZoneHeader {
     }
 }
 
-fn durable_len(volume: &Volume, view: &ZoneView) -> u64 {
-    let marks = volume.checkpoint().map_or(&[][..], |checkpoint| &checkpoint.open_zones);
-    let own = marks
-        .iter()
-        .find(|mark| mark.zone_lap.zone == view.zone && mark.zone_lap.lap == view.lap());
-    let most = volume.geometry().zone_size() - BLOCK as u64;
-    own.map_or(BLOCK as u64, |mark| mark.durable_len.clamp(BLOCK as u64, most))
+/// Rebuilds what the scan needs of a zone header. A class cannot be told from a record.
+fn by_first_record(volume: &Volume, zone: u32) -> Option<ZoneHeader> {
+    let mut bytes = vec![0; round_up(RECORD_HEADER_LEN_MAX, BLOCK)];
+    volume.read(volume.geometry().zone_offset(zone) + BLOCK as u64, &mut bytes).ok()?;
+    let record = RecordHeader::decode(&bytes, volume.salt()).ok()?;
+    let base_position = record.position.checked_sub(BLOCK as u64)?;
+    (record.zone == zone).then_some(ZoneHeader {
+        zone,
+        lap: record.lap,
+        base_position,
+        class: ClassId { bucket: 0, group: 0 },
+        opened_store_ms: record.stored_ms,
+        incarnation: record.incarnation,
+    })
 }
