@@ -68,7 +68,12 @@ impl Recovery {
         lsns: &mut (u64, u64),
         recovered: &mut Recovered,
     ) -> u64 {
-        let is_here = |(header, _): &&(RecordHeader, _)| (header.zone, header.lap) == (zone, lap);
+        // A preparation that a crash ended before its header may have left a journal for the same lap: the
+        // position tells.
+        let position = self.zones[zone as usize].base_position + BLOCK as u64;
+        let is_here = |(header, _): &&(RecordHeader, _)| {
+            (header.zone, header.lap, header.position) == (zone, lap, position)
+        };
         let Some((header, record)) = self.journal.iter().find(is_here) else { return 0 };
         kills.extend(carried(header, record));
         self.report.kills_from_journal += kills.len() as u32;
