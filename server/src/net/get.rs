@@ -14,6 +14,9 @@ use tapeloop_engine::{Chunk, Chunks, Key, Object};
 
 /// Bodies up to this length leave with their head in one write.
 const SMALL_BODY_MAX: u64 = 16 << 10;
+/// Arena blocks that leave in one write: they are at hand, and every write is a turn of the ring.
+/// Chunks from the drive leave one by one, each while the next is being read.
+const ARENA_BATCH: usize = 8;
 
 impl Conn {
     pub(super) async fn get(
@@ -33,7 +36,7 @@ impl Conn {
             Ok(Some(object)) if object.info().len.is_none() => {
                 self.follow(key, &object, terms).await
             }
-            Ok(Some(object)) => self.sealed(key, &object, conditions, terms, started).await,
+            Ok(Some(object)) => self.sealed(key, object, conditions, terms, started).await,
         }
     }
 
@@ -48,12 +51,12 @@ impl Conn {
     async fn sealed(
         &mut self,
         key: &Key,
-        object: &Object,
+        object: Object,
         conditions: Option<&Conditions>,
         terms: Terms,
         started: Instant,
     ) -> Result<(), Stop> {
-        let view = view(key, object);
+        let view = view(key, &object);
         let stamp = self.thread.stamp(terms.keep_alive, terms.is_http10);
         let fields = conditions.map_or(Fields::default(), Conditions::fields);
         let (status, range) = match select(&view, &fields, terms.is_head) {
@@ -73,11 +76,14 @@ impl Conn {
         };
         respond::object(&mut self.out, &stamp, &view, status, range.clone());
         self.latency(started);
+        let batch = if object.info().in_arena { ARENA_BATCH } else { 1 };
+        // It may hold a read buffer, and nobody may wait for a second one while holding a first.
+        drop(object);
         let len = range.end - range.start;
         if len <= SMALL_BODY_MAX {
             self.append_small(first, &mut chunks, len).await?;
         } else {
-            self.stream(first, &mut chunks, len).await?;
+            self.stream(first, &mut chunks, len, batch).await?;
         }
         self.answered(status, stamp.keep_alive).await
     }
@@ -101,17 +107,27 @@ impl Conn {
         }
     }
 
-    /// Sends the waiting head with the first chunk, then every chunk while the next is being read.
-    async fn stream(&mut self, first: Chunk, chunks: &mut Chunks, len: u64) -> Result<(), Stop> {
+    /// Sends the waiting head with the first chunks, then each batch while the next is being read.
+    async fn stream(
+        &mut self,
+        first: Chunk,
+        chunks: &mut Chunks,
+        len: u64,
+        batch: usize,
+    ) -> Result<(), Stop> {
         let head = Chunk::from(std::mem::take(&mut self.out));
         let mut left = len.checked_sub(first.len() as u64).ok_or(Stop::Reset)?;
         let mut parts = vec![head, first];
+        if batch > 1 {
+            gather(&mut parts, chunks, &mut left, batch).await?;
+        }
         while left > 0 {
-            let (sent, next) = tokio::join!(self.send_all(parts), chunks.next());
+            let mut next = Vec::with_capacity(batch);
+            let gathering = gather(&mut next, chunks, &mut left, batch);
+            let (sent, gathered) = tokio::join!(self.send_all(parts), gathering);
             sent?;
-            let chunk = next_or_reset(next)?;
-            left = left.checked_sub(chunk.len() as u64).ok_or(Stop::Reset)?;
-            parts = vec![chunk];
+            gathered?;
+            parts = next;
         }
         self.send_all(parts).await
     }
@@ -169,6 +185,24 @@ impl Conn {
         let latency_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.thread.counters.get_latency.record(latency_us);
     }
+}
+
+/// Appends up to `batch` chunks, fewer at the end.
+async fn gather(
+    parts: &mut Vec<Chunk>,
+    chunks: &mut Chunks,
+    left: &mut u64,
+    batch: usize,
+) -> Result<(), Stop> {
+    for _ in 0..batch {
+        if *left == 0 {
+            break;
+        }
+        let chunk = next_or_reset(chunks.next().await)?;
+        *left = left.checked_sub(chunk.len() as u64).ok_or(Stop::Reset)?;
+        parts.push(chunk);
+    }
+    Ok(())
 }
 
 fn next_or_reset<E>(next: Option<Result<Chunk, E>>) -> Result<Chunk, Stop> {
