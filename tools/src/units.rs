@@ -53,7 +53,9 @@ pub(crate) fn size(bytes: u64) -> String {
     if bytes.is_multiple_of(scale) {
         format!("{} {}", bytes / scale, UNITS[unit])
     } else {
-        format!("{:.1} {}", bytes as f64 / scale as f64, UNITS[unit])
+        // Rounded down: "objects up to" must not promise more than fits.
+        let tenths = u128::from(bytes) * 10 / u128::from(scale);
+        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
     }
 }
 
@@ -100,5 +102,6 @@ mod tests {
         assert_eq!(size(0), "0 B");
         assert_eq!(size(1 << 30), "1 GiB");
         assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size((8 << 20) - 1), "7.9 MiB");
     }
 }
