@@ -20,14 +20,17 @@ const WRITERS: usize = 4;
 struct Scenario {
     capacity_mib: u64,
     eviction: Eviction,
-    kills: usize,
+    /// The least number of kills.
+    kills: u64,
+    /// Payload bytes to store at least, with more kills if need be.
+    bytes_min: u64,
     /// A kill comes after at most so many acknowledgements.
     acknowledged_max: u64,
     /// Payload bytes after which a store is given up for a fresh one.
     bytes_per_store: u64,
 }
 
-fn kills(default: usize) -> usize {
+fn kills(default: u64) -> u64 {
     std::env::var("TAPELOOP_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(default)
 }
 
@@ -38,12 +41,13 @@ fn no_acknowledged_object_is_lost_or_changed_by_kill_9_under_load() {
         capacity_mib: 512,
         eviction: Eviction::Never,
         kills: kills(20),
+        bytes_min: 0,
         acknowledged_max: 400,
         bytes_per_store: 300 << 20,
     };
     let tally = run(&scenario);
     println!("{tally:?}");
-    assert!(tally.verified > scenario.kills as u64, "{tally:?}");
+    assert!(tally.verified > scenario.kills, "{tally:?}");
     assert!(tally.in_doubt > 0, "no kill ever hit an operation under way: {tally:?}");
 }
 
@@ -55,35 +59,48 @@ fn nothing_comes_back_from_the_dead_when_a_wrapping_ring_is_killed() {
         capacity_mib: 32,
         eviction: Eviction::Happens,
         kills: kills(20) / 2,
+        bytes_min: 5 * (32 << 20),
         acknowledged_max: 2_000,
         bytes_per_store: u64::MAX,
     };
     let tally = run(&scenario);
     println!("{tally:?}");
-    assert!(tally.verified > scenario.kills as u64, "{tally:?}");
-    assert!(tally.stored_bytes > 2 * (scenario.capacity_mib << 20), "no wrap: {tally:?}");
+    assert!(tally.verified > scenario.kills, "{tally:?}");
+}
+
+#[test]
+fn a_server_killed_while_it_makes_its_store_makes_it_the_next_time() {
+    let mut random = Random::new(seed());
+    let store = Store::new(512);
+    for _ in 0..8 {
+        Server::start_and_kill(&store, random.below(150));
+    }
+    Server::start(&store).stop();
+    store.fsck();
 }
 
 fn run(scenario: &Scenario) -> Tally {
     let seed = seed();
     let mut random = Random::new(seed);
     let mut tally = Tally::default();
-    let mut kills_left = scenario.kills;
-    while kills_left > 0 {
+    let goes_on =
+        |tally: &Tally| tally.kills < scenario.kills || tally.stored_bytes < scenario.bytes_min;
+    while goes_on(&tally) {
         let store = Store::new(scenario.capacity_mib);
         let mut oracles: Vec<Oracle> = (0..WRITERS)
             .map(|writer| Oracle::new(writer, random.next(), scenario.eviction))
             .collect();
         let mut server = Server::start(&store);
         let mut stored = 0;
-        while kills_left > 0 && stored < scenario.bytes_per_store {
-            stored += load::until_killed(
+        while goes_on(&tally) && stored < scenario.bytes_per_store {
+            let acknowledged = load::until_killed(
                 &mut server,
                 &mut oracles,
                 1 + random.below(scenario.acknowledged_max),
                 random.below(3_000),
             );
-            kills_left -= 1;
+            stored += acknowledged;
+            tally.stored_bytes += acknowledged;
             if random.below(4) == 0 {
                 // Recovery may be killed too, and run again.
                 Server::start_and_kill(&store, random.below(60));
@@ -99,7 +116,6 @@ fn run(scenario: &Scenario) -> Tally {
                 });
             }
         }
-        tally.stored_bytes += stored;
         server.stop();
     }
     tally

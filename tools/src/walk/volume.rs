@@ -49,8 +49,8 @@ impl Volume {
         self.file.holder_pid()
     }
 
-    /// Nothing of this store was ever written there. A file starts blank; a device keeps what earlier
-    /// owners left on it.
+    /// Nothing of this store was ever written there. A file starts blank; a device keeps what its
+    /// earlier owners left.
     pub(crate) fn was_never_written(&self, fault: &Fault) -> bool {
         fault.is_blank() || (self.file.is_device() && fault.is_leftover())
     }
