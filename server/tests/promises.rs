@@ -183,6 +183,31 @@ fn check_ranges(client: &mut Client, body: &[u8]) {
     assert_eq!(same.status, 304);
 }
 
+/// More slow readers of the drive than there are read buffers, and one that is not slow.
+#[test]
+fn p16_clients_that_do_not_read_keep_nobody_else_from_the_drive() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let body = pattern(LARGE, 16);
+    assert_eq!(client.put("/p16/large.mp4", &body).status, 201);
+    for other in 0..5 {
+        let path = format!("/p16/other{other}.mp4");
+        assert_eq!(client.put(&path, &pattern(LARGE, other)).status, 201);
+    }
+    let mut deaf: Vec<Client> = (0..60).map(|_| server.connect()).collect();
+    for one in &mut deaf {
+        one.send(get_head("/p16/large.mp4"));
+    }
+    for _ in 0..4 {
+        let mut good = server.connect();
+        assert!(good.get("/p16/large.mp4").body == body, "a good one is served meanwhile");
+    }
+    // They begin to read at last, and miss nothing.
+    for mut one in deaf.into_iter().step_by(15) {
+        assert!(one.answer(false).body == body, "every byte, although late");
+    }
+}
+
 #[test]
 fn chunked_bodies_of_all_sizes_arrive_byte_for_byte() {
     let server = Server::start();

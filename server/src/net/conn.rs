@@ -352,12 +352,12 @@ impl Conn {
         Ok(())
     }
 
-    fn expect_send(&self) {
+    pub(super) fn expect_send(&self) {
         let at_ms = self.thread.clock.now_ms() + self.thread.limits.send_stall_ms;
         self.socket.set_deadline(at_ms, Expiry::Cut);
     }
 
-    fn sent(&self, result: std::io::Result<usize>) -> Result<usize, Stop> {
+    pub(super) fn sent(&self, result: std::io::Result<usize>) -> Result<usize, Stop> {
         match result {
             Ok(count) if count > 0 => {
                 self.thread.counters.bytes_sent.add(count as u64);
@@ -403,7 +403,7 @@ impl<F: Into<Failure>> From<F> for Fault {
 }
 
 /// What is left of `parts` when the first `count` bytes are gone.
-fn after(parts: Vec<Chunk>, mut count: usize) -> Vec<Chunk> {
+pub(super) fn after(parts: Vec<Chunk>, mut count: usize) -> Vec<Chunk> {
     let mut left = Vec::with_capacity(parts.len());
     for part in parts {
         let gone = count.min(part.len());

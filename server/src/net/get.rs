@@ -1,6 +1,7 @@
 //! GET and HEAD: conditions, ranges, and bytes to the socket while the next are being read.
 
 use super::conn::{Conn, Stop, Terms};
+use super::drive::FromDrive;
 use crate::http::conditional::{self, Outcome, Validators};
 use crate::http::head::Fields;
 use crate::http::range::{self, Selected};
@@ -15,8 +16,7 @@ use tapeloop_engine::{Chunk, Chunks, Key, Object};
 /// Bodies up to this length leave with their head in one write.
 const SMALL_BODY_MAX: u64 = 16 << 10;
 /// Arena blocks that leave in one write: they are at hand, and every write is a turn of the ring.
-/// Chunks from the drive leave one by one, each while the next is being read.
-const ARENA_BATCH: usize = 8;
+const ARENA_BATCH: usize = 9;
 
 impl Conn {
     pub(super) async fn get(
@@ -76,14 +76,17 @@ impl Conn {
         };
         respond::object(&mut self.out, &stamp, &view, status, range.clone());
         self.latency(started);
-        let batch = if object.info().in_arena { ARENA_BATCH } else { 1 };
+        let is_in_arena = object.info().in_arena;
+        let hash = object.info().content_hash;
         // It may hold a read buffer, and nobody may wait for a second one while holding a first.
         drop(object);
         let len = range.end - range.start;
         if len <= SMALL_BODY_MAX {
             self.append_small(first, &mut chunks, len).await?;
+        } else if is_in_arena {
+            self.stream(first, &mut chunks, len).await?;
         } else {
-            self.stream(first, &mut chunks, len, batch).await?;
+            self.stream_from_drive(FromDrive { key, hash, range }, first, chunks).await?;
         }
         self.answered(status, stamp.keep_alive).await
     }
@@ -107,29 +110,24 @@ impl Conn {
         }
     }
 
-    /// Sends the waiting head with the first chunks, then each batch while the next is being read.
-    async fn stream(
-        &mut self,
-        first: Chunk,
-        chunks: &mut Chunks,
-        len: u64,
-        batch: usize,
-    ) -> Result<(), Stop> {
+    /// Sends the waiting head with the first blocks, then batches of blocks. They are in memory anyway,
+    /// so a slow client holds nothing by being slow but the object's place in the arena.
+    async fn stream(&mut self, first: Chunk, chunks: &mut Chunks, len: u64) -> Result<(), Stop> {
         let head = Chunk::from(std::mem::take(&mut self.out));
         let mut left = len.checked_sub(first.len() as u64).ok_or(Stop::Reset)?;
         let mut parts = vec![head, first];
-        if batch > 1 {
-            gather(&mut parts, chunks, &mut left, batch).await?;
+        loop {
+            while left > 0 && parts.len() < ARENA_BATCH {
+                let chunk = next_or_reset(chunks.next().await)?;
+                left = left.checked_sub(chunk.len() as u64).ok_or(Stop::Reset)?;
+                parts.push(chunk);
+            }
+            self.send_all(parts).await?;
+            if left == 0 {
+                return Ok(());
+            }
+            parts = Vec::with_capacity(ARENA_BATCH);
         }
-        while left > 0 {
-            let mut next = Vec::with_capacity(batch);
-            let gathering = gather(&mut next, chunks, &mut left, batch);
-            let (sent, gathered) = tokio::join!(self.send_all(parts), gathering);
-            sent?;
-            gathered?;
-            parts = next;
-        }
-        self.send_all(parts).await
     }
 
     /// Sends an upload in progress as its bytes arrive. It ends with the upload; if that is
@@ -187,25 +185,7 @@ impl Conn {
     }
 }
 
-/// Appends up to `batch` chunks, fewer at the end.
-async fn gather(
-    parts: &mut Vec<Chunk>,
-    chunks: &mut Chunks,
-    left: &mut u64,
-    batch: usize,
-) -> Result<(), Stop> {
-    for _ in 0..batch {
-        if *left == 0 {
-            break;
-        }
-        let chunk = next_or_reset(chunks.next().await)?;
-        *left = left.checked_sub(chunk.len() as u64).ok_or(Stop::Reset)?;
-        parts.push(chunk);
-    }
-    Ok(())
-}
-
-fn next_or_reset<E>(next: Option<Result<Chunk, E>>) -> Result<Chunk, Stop> {
+pub(super) fn next_or_reset<E>(next: Option<Result<Chunk, E>>) -> Result<Chunk, Stop> {
     match next {
         Some(Ok(chunk)) => Ok(chunk),
         Some(Err(_)) | None => Err(Stop::Reset),

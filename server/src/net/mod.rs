@@ -8,6 +8,7 @@ mod accept;
 mod body;
 mod conn;
 mod deadline;
+mod drive;
 mod get;
 mod inbox;
 mod listener;

@@ -129,6 +129,12 @@ impl Socket {
         self.stream.writev(parts).await
     }
 
+    /// Waits for room in the send buffer. Nothing is in flight meanwhile, so this may be given up at any
+    /// time. A socket that is shut down counts as having room: the next write tells.
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        socket::writable(&self.stream).await
+    }
+
     fn shut(&self, how: Shutdown) {
         // ENOTCONN: the client was faster.
         let _ = self.stream.shutdown(how);
