@@ -14,6 +14,8 @@ use support::rng::Rng;
 use tapeloop_format::Geometry;
 use tapeloop_log::{AppendError, Event, GroupPolicy};
 
+/// Seeds that once found a bug which the first few thousand others did not.
+const ONCE_BAD: [u64; 1] = [2443];
 const TRACE_LEN: usize = 60;
 const GUARANTEED: u64 = 11;
 const LIMITED: u64 = 22;
@@ -383,6 +385,7 @@ fn run_seeds(faulty: bool, default: u64) {
     if let Some(seed) = number("TAPELOOP_SEED") {
         return run_seed(seed, faulty);
     }
+    ONCE_BAD.iter().for_each(|seed| run_seed(*seed, faulty));
     let from = number("TAPELOOP_SEED_FROM").unwrap_or(0);
     for seed in from..from + number("TAPELOOP_SEEDS").unwrap_or(default) {
         run_seed(seed, faulty);
