@@ -88,10 +88,10 @@ pub(crate) fn run(args: &RestartArgs) -> Result<()> {
 /// and some zones for the other classes.
 fn capacity_for(objects: u64) -> u64 {
     let records = objects * 4096;
-    let room = records + records / 25 + (256 << 20);
-    // A quarter more zones in a small store, eight more in a large one.
+    let room = records + records / 40 + (256 << 20);
+    // A quarter more zones in a small store, four more in a large one.
     let zone = (room / 16).next_power_of_two().clamp(8 << 20, 256 << 20);
-    room.next_multiple_of(zone) + (room / 4).min(8 * zone).next_multiple_of(zone)
+    room.next_multiple_of(zone) + (room / 4).min(4 * zone).next_multiple_of(zone)
 }
 
 struct Bench<'a> {
