@@ -201,7 +201,8 @@ fn memory_line(config: &Config) -> String {
     let buffers = Options::new("").read_buffers as u64 * READ_BUFFER_BYTES;
     let all = config.ram + config.threads as u64 * buffers + PROGRAM_BYTES;
     format!(
-        "at most {} ({} of it arena), and 20 B for each stored object and 8 KiB for each connection",
+        "at most {} ({} of it arena), and 20 B for each stored object and 8 KiB for each \
+         connection",
         format_size(all),
         format_size(config.ram),
     )

@@ -1,5 +1,5 @@
-//! The binary as an operator meets it: refusals in one line, signals, the admin plane, running out of
-//! file descriptors.
+//! The binary as an operator meets it: refusals in one line, signals, the admin plane, running out
+//! of file descriptors.
 
 mod common;
 

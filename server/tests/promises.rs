@@ -1,5 +1,5 @@
-//! P12 to P16 and P20 over real connections: aborted uploads, one reading per request, keys, ranges,
-//! deadlines, draining. The numbers are those of the list of promises.
+//! P12 to P16 and P20 over real connections: aborted uploads, one reading per request, keys,
+//! ranges, deadlines, draining. The numbers are those of the list of promises.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! The admin plane: health, metrics, status and listing, on a listener, thread and runtime of its own,
-//! so that no load on the data plane delays it, nor it them. It only reads.
+//! The admin plane: health, metrics, status and listing, on a listener, thread and runtime of its
+//! own, so that no load on the data plane delays it, nor it them. It only reads.
 
 mod metrics;
 mod status;

@@ -1,16 +1,17 @@
 //! Incremental parser of a request head.
 //!
 //! Bytes are judged one by one for structure (line ends, control bytes, folding, limits), and once
-//! the empty line is there the fields are judged for meaning (framing, Host, Expect). Both happen in
-//! byte order, so a request gets the same verdict however it was split. httparse splits the lines;
-//! what it would tolerate has been refused before it runs.
+//! the empty line is there the fields are judged for meaning (framing, Host, Expect). Both happen
+//! in byte order, so a request gets the same verdict however it was split. httparse splits the
+//! lines; what it would tolerate has been refused before it runs.
 
 use super::fields::{FieldSection, HEAD_LIMITS, expect_lf, fault, is_token, list_items, trim};
 use super::{Reason, Reject, host};
 
 /// The longest request line, CRLF not counted.
 pub const REQUEST_LINE_BYTES_MAX: usize = 8 << 10;
-/// No head is longer: one line, its CRLF, all fields, the empty line, a tolerated empty line before.
+/// No head is longer: one line, its CRLF, all fields, the empty line, a tolerated empty line
+/// before.
 pub const HEAD_BYTES_MAX: usize = REQUEST_LINE_BYTES_MAX + (32 << 10) + 2 + 2 + 2;
 /// The largest length that framing can declare.
 pub const LENGTH_MAX: u64 = 1 << 63;

@@ -1,7 +1,7 @@
 //! The Range header: one range of bytes, or none.
 //!
-//! What is malformed, of another unit or more than one range is ignored, which RFC 9110 section 14.2
-//! allows and which costs no memory per range.
+//! What is malformed, of another unit or more than one range is ignored, which RFC 9110 section
+//! 14.2 allows and which costs no memory per range.
 
 use super::fields::trim;
 use std::ops::Range;

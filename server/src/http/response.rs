@@ -1,7 +1,7 @@
 //! Builds response heads and chunk framing into one reusable buffer.
 //!
-//! Invariant: values are ours or have been judged by the head parser, so none holds CR or LF; that is
-//! asserted, because a response split in two is somebody else's cache poisoned.
+//! Invariant: values are ours or have been judged by the head parser, so none holds CR or LF; that
+//! is asserted, because a response split in two is somebody else's cache poisoned.
 
 use super::date::DATE_LEN;
 use std::io::Write;

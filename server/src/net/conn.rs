@@ -367,8 +367,8 @@ impl Conn {
         }
     }
 
-    /// Ends our side and reads on for a moment: closing with unread bytes would reset the connection
-    /// and could take the answer with it.
+    /// Ends our side and reads on for a moment: closing with unread bytes would reset the
+    /// connection and could take the answer with it.
     async fn linger(&mut self) {
         self.socket.end_sending();
         let at_ms = self.thread.clock.now_ms() + self.thread.limits.linger_ms;

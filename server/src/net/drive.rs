@@ -1,9 +1,9 @@
-//! Bodies from the drive. Their read buffers are few and shared by all connections of a thread, so a
-//! client may keep some waiting for a moment only.
+//! Bodies from the drive. Their read buffers are few and shared by all connections of a thread, so
+//! a client may keep some waiting for a moment only.
 //!
-//! A client that takes longer is slow from then on, for this answer: its buffers are given back, and
-//! it is read for again, one buffer at a time, whenever its socket has room. That costs the drive some
-//! bytes twice, and costs everybody else nothing.
+//! A client that takes longer is slow from then on, for this answer: its buffers are given back,
+//! and it is read for again, one buffer at a time, whenever its socket has room. That costs the
+//! drive some bytes twice, and costs everybody else nothing.
 
 use super::conn::{Conn, Stop, after};
 use super::get::next_or_reset;

@@ -110,8 +110,8 @@ impl Conn {
         }
     }
 
-    /// Sends the waiting head with the first blocks, then batches of blocks. They are in memory anyway,
-    /// so a slow client holds nothing by being slow but the object's place in the arena.
+    /// Sends the waiting head with the first blocks, then batches of blocks. They are in memory
+    /// anyway, so a slow client holds nothing by being slow but the object's place in the arena.
     async fn stream(&mut self, first: Chunk, chunks: &mut Chunks, len: u64) -> Result<(), Stop> {
         let head = Chunk::from(std::mem::take(&mut self.out));
         let mut left = len.checked_sub(first.len() as u64).ok_or(Stop::Reset)?;

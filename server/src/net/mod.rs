@@ -112,7 +112,8 @@ pub struct Bound {
     limits: Limits,
 }
 
-/// Takes the address, so that a store is not even opened when that fails. Clients wait from here on.
+/// Takes the address, so that a store is not even opened when that fails. Clients wait from here
+/// on.
 pub fn bind(plane: &DataPlane) -> Result<Bound, ServeError> {
     assert!(plane.threads > 0, "somebody has to listen");
     let failed = |cause| ServeError::Listen { addr: plane.listen, cause };

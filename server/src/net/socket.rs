@@ -129,8 +129,8 @@ impl Socket {
         self.stream.writev(parts).await
     }
 
-    /// Waits for room in the send buffer. Nothing is in flight meanwhile, so this may be given up at any
-    /// time. A socket that is shut down counts as having room: the next write tells.
+    /// Waits for room in the send buffer. Nothing is in flight meanwhile, so this may be given up
+    /// at any time. A socket that is shut down counts as having room: the next write tells.
     pub(super) async fn writable(&self) -> io::Result<()> {
         socket::writable(&self.stream).await
     }

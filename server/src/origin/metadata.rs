@@ -1,7 +1,8 @@
 //! What of a PUT's headers is kept with the object: its own Content-Type, and its Content-Encoding
 //! (opaque: the bytes are never decoded).
 //!
-//! On disk: entries of tag u8, length u8, value. Unknown tags are skipped, so later versions may add.
+//! On disk: entries of tag u8, length u8, value. Unknown tags are skipped, so later versions may
+//! add.
 
 use crate::http::head::Fields;
 use crate::origin::media;
@@ -44,7 +45,8 @@ impl<'m> Metadata<'m> {
         bytes
     }
 
-    /// Reads stored bytes. What does not decode is left out: the object is worth more than its label.
+    /// Reads stored bytes. What does not decode is left out: the object is worth more than its
+    /// label.
     pub fn decode(mut bytes: &'m [u8]) -> Metadata<'m> {
         let mut metadata = Metadata::default();
         while let [tag, len, rest @ ..] = bytes {

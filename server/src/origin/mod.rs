@@ -1,7 +1,7 @@
 //! Media semantics: what a request means for the store, and what an object means to a player.
 //!
-//! Bytes come judged from `http`, objects come verified from the engine; this module decides status,
-//! headers and life. It touches no socket and reads no clock.
+//! Bytes come judged from `http`, objects come verified from the engine; this module decides
+//! status, headers and life. It touches no socket and reads no clock.
 
 pub mod cache;
 pub mod failure;

@@ -1,4 +1,5 @@
-//! A real server on loopback, on a store of its own, and a client that sends exactly what it is told.
+//! A real server on loopback, on a store of its own, and a client that sends exactly what it is
+//! told.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::io::{Read, Write};
