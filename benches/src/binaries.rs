@@ -1,4 +1,5 @@
-//! The programs under test, built from this checkout with the bench's own profile and target folder.
+//! The programs under test, built from this checkout with the bench's own profile and target
+//! folder.
 
 use crate::error::{BenchError, Context, Result};
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ pub(crate) struct Binaries {
 }
 
 impl Binaries {
-    /// Builds server and tools in release mode, so that nobody measures a stale or debug binary. With
-    /// `prebuilt` they are taken from that folder instead.
+    /// Builds server and tools in release mode, so that nobody measures a stale or debug binary.
+    /// With `prebuilt` they are taken from that folder instead.
     pub(crate) fn ready(prebuilt: Option<&Path>) -> Result<Binaries> {
         let me = std::env::current_exe().context("finding my own path")?;
         let own = me.parent().expect("an executable lies in a folder");

@@ -1,7 +1,7 @@
 //! The harness that measures tapeloop beside its peers, and its restart.
 //!
-//! Every figure of docs/performance.md is printed by one of these commands. Loopback only, bounded in
-//! time; processes and files of a run go away with it, however it ends.
+//! Every figure of docs/performance.md is printed by one of these commands. Loopback only, bounded
+//! in time; processes and files of a run go away with it, however it ends.
 #![forbid(unsafe_code)]
 
 mod binaries;

@@ -1,7 +1,8 @@
 //! Child processes that never outlive the bench.
 //!
-//! Each child leads a process group. It is killed with its group when its handle is dropped, when the
-//! bench gets a signal, and (by `setpriv --pdeathsig`, where that is installed) when the bench is killed.
+//! Each child leads a process group. It is killed with its group when its handle is dropped, when
+//! the bench gets a signal, and (by `setpriv --pdeathsig`, where that is installed) when the bench
+//! is killed.
 
 use crate::error::{BenchError, Context, Result};
 use crate::proc_fs;

@@ -1,8 +1,8 @@
-//! The live mix with data larger than a memory cap: encoders push, players follow the live edge, DVR
-//! viewers read anywhere back to the first segment.
+//! The live mix with data larger than a memory cap: encoders push, players follow the live edge,
+//! DVR viewers read anywhere back to the first segment.
 //!
-//! The server alone runs in the capped group, page cache included. nginx's PUTs are not durable here,
-//! tapeloop's are.
+//! The server alone runs in the capped group, page cache included. nginx's PUTs are not durable
+//! here, tapeloop's are.
 
 use super::load;
 use super::peer::{Launch, Peer, Server};

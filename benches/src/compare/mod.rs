@@ -1,8 +1,8 @@
 //! nginx and tapeloop in turn on one machine and disk, every byte verified.
 //!
-//! Servers alternate (A B A B): each round starts every peer afresh, fills it, measures its rows and
-//! stops it, so that what the machine does meanwhile hits all of them. Medians and ranges are over
-//! rounds. One generator thread and `--threads` server threads share the machine's cores.
+//! Servers alternate (A B A B): each round starts every peer afresh, fills it, measures its rows
+//! and stops it, so that what the machine does meanwhile hits all of them. Medians and ranges are
+//! over rounds. One generator thread and `--threads` server threads share the machine's cores.
 
 mod load;
 mod mix;
@@ -209,8 +209,8 @@ impl Bench<'_> {
     }
 
     fn put_rows(&self, server: &mut Server, peer: Peer, cells: &mut Cells) -> Result<()> {
-        // Every page of the arena, and of the page cache as much, is touched once before anything is
-        // measured: a machine gives memory out slowly the first time.
+        // Every page of the arena, and of the page cache as much, is touched once before anything
+        // is measured: a machine gives memory out slowly the first time.
         let warm_count = self.plan.ram_bytes * 5 / 4 / put::BODY_LEN as u64;
         put::run(server, 4, warm_count, put::Sync::Server)?;
         for connections in [1, 8] {

@@ -1,8 +1,8 @@
 //! 2 MiB PUTs over N connections, then every object read back and compared.
 //!
 //! nginx answers a PUT without any flush. To compare like with like there is a second nginx row in
-//! which the client, on the same machine, flushes file and folder after the 201 as nginx would have to;
-//! that time is part of the latency, and its CPU is counted as the server's.
+//! which the client, on the same machine, flushes file and folder after the 201 as nginx would have
+//! to; that time is part of the latency, and its CPU is counted as the server's.
 
 use super::peer::Server;
 use super::sample::Sample;

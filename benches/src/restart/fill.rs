@@ -1,5 +1,5 @@
-//! The child that fills a store through the engine and writes on until it is killed, and its parent's
-//! end of the line.
+//! The child that fills a store through the engine and writes on until it is killed, and its
+//! parent's end of the line.
 //!
 //! Lines of the child: `opened {json}`, `filled SECONDS`, then `acked KEY` for each extra object.
 
@@ -190,7 +190,8 @@ impl Filler {
             acked.push(self.line("acked ")?);
         }
         self.running.kill();
-        // What it had said before it died was acknowledged too; its very last line may be cut short.
+        // What it had said before it died was acknowledged too; its very last line may be cut
+        // short.
         let rest = self.lines.map_while(|line| line.ok());
         acked.extend(rest.filter_map(|line| {
             let key = line.strip_prefix("acked ")?;

@@ -1,9 +1,10 @@
-//! Restart after kill -9 with many small objects: memory per object, and the time to the first good GET.
+//! Restart after kill -9 with many small objects: memory per object, and the time to the first good
+//! GET.
 //!
 //! A child fills a store through the engine and is killed while it writes. Then, several times, the
 //! real server is started on it, is killed while encoders push over HTTP, and is started again: the
-//! clock runs from the SIGKILL to the first GET whose bytes are right. Every PUT acknowledged before a
-//! kill is read back after it.
+//! clock runs from the SIGKILL to the first GET whose bytes are right. Every PUT acknowledged
+//! before a kill is read back after it.
 
 mod fill;
 mod objects;
@@ -84,8 +85,8 @@ pub(crate) fn run(args: &RestartArgs) -> Result<()> {
     report.write(&json)
 }
 
-/// Records, footers (40 bytes and the key for each object), room for what is pushed during the kills,
-/// and some zones for the other classes.
+/// Records, footers (40 bytes and the key for each object), room for what is pushed during the
+/// kills, and some zones for the other classes.
 fn capacity_for(objects: u64) -> u64 {
     let records = objects * 4096;
     let room = records + records / 40 + (256 << 20);

@@ -1,4 +1,5 @@
-//! Encoders that push small objects until their origin is killed, and remember what was acknowledged.
+//! Encoders that push small objects until their origin is killed, and remember what was
+//! acknowledged.
 
 use super::objects;
 use crate::client::Client;
