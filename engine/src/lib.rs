@@ -47,5 +47,7 @@ pub use options::{Options, volume_path};
 pub use read::block_on;
 pub use tapeloop_format::{Geometry, Key, KeyError, StoreId};
 pub use tapeloop_io::{Chunk, Spare, VolumeError, VolumeFile, probe, socket};
-pub use tapeloop_log::{AppendError, Finding, GroupPolicy, LogStats, RecoveryReport};
+pub use tapeloop_log::{
+    AppendError, Finding, GroupPolicy, LogStats, RecoveryReport, object_len_max,
+};
 pub use upload::{Ack, Committed, PutOptions, Upload};

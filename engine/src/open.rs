@@ -116,7 +116,7 @@ pub(crate) fn open(
         .map_err(failed("reading the volume for recovery"))?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (log, clock, report) = recovery.finish(options.groups, machine_time(), threads);
-    let object_len_max = log.payload_len_max().min(arena_share);
+    let object_len_max = tapeloop_log::object_len_max(&geometry).min(arena_share);
     let reserve = (object_len_max as usize).div_ceil(ARENA_BLOCK);
     let directory = Arc::clone(log.directory());
     let (shared, thread) = appender::spawn(log, clock, Arc::clone(&volume), |appender| {

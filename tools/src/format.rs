@@ -48,7 +48,7 @@ pub(crate) fn run(plan: &FormatPlan) -> Result<Outcome, ToolError> {
         units::size(geometry.volume_len()),
         geometry.zone_count(),
         units::size(geometry.zone_size()),
-        units::size(geometry.record_payload_max()),
+        units::size(tapeloop_engine::object_len_max(&geometry)),
     ));
     if !plan.yes {
         confirm(&path)?;
@@ -64,7 +64,7 @@ pub(crate) fn run(plan: &FormatPlan) -> Result<Outcome, ToolError> {
         volume_len: geometry.volume_len(),
         zone_size: geometry.zone_size(),
         zone_count: geometry.zone_count(),
-        object_len_max: geometry.record_payload_max(),
+        object_len_max: tapeloop_engine::object_len_max(&geometry),
     };
     if plan.json {
         output::json(&report)?;

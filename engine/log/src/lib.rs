@@ -27,6 +27,7 @@ pub use clock::{AWAY_MS_MAX, MachineTime, StoreClock};
 pub use directory::{Candidates, Directory, Location};
 pub use index::{INDEXED_BLOCKS_MAX, INDEXED_LEN_MAX, Index, IndexBuilder, IndexEntry};
 pub use log::Log;
+pub use prepare::object_len_max;
 pub use recover::{Recovery, RecoveryRead};
 pub use report::{Finding, RecoveryReport};
 pub use types::{

@@ -14,7 +14,7 @@
 
 use crate::class::ClassLog;
 use crate::directory::{Directory, Location};
-use crate::prepare::{Prepare, carry_room};
+use crate::prepare::{Prepare, object_len_max};
 use crate::recent::Recent;
 use crate::types::{Append, AppendError, Event, GroupPolicy, Io, IoFailure, IoOp, LogStats, Op};
 use crate::zone::{OpenZone, Zone, ZoneState};
@@ -222,17 +222,11 @@ impl Log {
         &self.directory
     }
 
-    /// Largest object this log takes.
-    pub fn payload_len_max(&self) -> u64 {
-        let geometry = &self.options.geometry;
-        geometry.record_payload_max() - carry_room(geometry)
-    }
-
     /// Accepts an operation; it ends with an event that names its ticket.
     pub fn append(&mut self, now_ms: u64, append: Append) {
         self.advance(now_ms);
         if let Op::Put(put) = &append.op {
-            let (len, max) = (put.payload_len, self.payload_len_max());
+            let (len, max) = (put.payload_len, object_len_max(&self.options.geometry));
             if len > max {
                 return self.fail(append.ticket, AppendError::TooLarge { len, max });
             }

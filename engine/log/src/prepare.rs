@@ -308,8 +308,13 @@ impl Log {
 
 /// What a carry record and its kills in the footer may take from a zone: a sixteenth. Objects are never
 /// so large that they need it.
-pub(crate) fn carry_room(geometry: &Geometry) -> u64 {
+fn carry_room(geometry: &Geometry) -> u64 {
     geometry.zone_size() / 16
+}
+
+/// Largest object that a log takes on a volume of this geometry, in bytes.
+pub fn object_len_max(geometry: &Geometry) -> u64 {
+    geometry.record_payload_max() - carry_room(geometry)
 }
 
 fn decode_kills(trailer: &FooterTrailer, store_id: &StoreId, bytes: &[u8]) -> Option<Vec<Kill>> {
