@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clip::{Clip, SEGMENT_MS, Track};
-use push::Pusher;
+use push::{PushError, Pusher};
 
 /// Segments a playlist lists.
 const WINDOW: u64 = 6;
@@ -54,7 +54,7 @@ pub fn urls(data_addr: SocketAddr) -> Urls {
 /// The first object the origin refuses or that cannot be sent over a fresh connection.
 pub fn run(data_addr: SocketAddr, stop: Arc<AtomicBool>) -> io::Result<()> {
     let clip = Clip::embedded().map_err(io::Error::other)?;
-    let mut pusher = Pusher::new(data_addr);
+    let mut encoder = Encoder::new(&clip, data_addr);
     let clock = Clock::start();
     // A player wants a full window at once, so the stream begins that long ago.
     let mut first = clock.in_progress().saturating_sub(WINDOW);
@@ -63,10 +63,10 @@ pub fn run(data_addr: SocketAddr, stop: Arc<AtomicBool>) -> io::Result<()> {
 
     while clock.sleep_until_complete(next, &stop) {
         if setup_loop != Some(next / clip.len()) {
-            publish_setup(&mut pusher, &clip).map_err(io::Error::other)?;
+            encoder.publish_setup().map_err(io::Error::other)?;
             setup_loop = Some(next / clip.len());
         }
-        publish_segment(&mut pusher, &clip, next, first).map_err(io::Error::other)?;
+        encoder.publish_segment(next, first).map_err(io::Error::other)?;
         next += 1;
         // After a long stall (a stopped process) the past is of no use to anybody: start anew.
         if clock.in_progress().saturating_sub(next) > WINDOW {
@@ -77,31 +77,52 @@ pub fn run(data_addr: SocketAddr, stop: Arc<AtomicBool>) -> io::Result<()> {
     Ok(())
 }
 
-/// The objects that do not change. Sent again with every loop because they age out like the rest.
-fn publish_setup(pusher: &mut Pusher, clip: &Clip) -> Result<(), push::PushError> {
-    for track in &clip.tracks {
-        pusher.put(&track_path(track, "init.mp4"), track.init)?;
-    }
-    pusher.put(&path("master.m3u8"), playlist::master(clip).as_bytes())
+/// Pushes the tracks of the clip side by side, each over a connection of its own, as encoders do:
+/// the objects of one round can then become durable with one flush.
+struct Encoder<'a> {
+    clip: &'a Clip,
+    pushers: Vec<Pusher>,
 }
 
-/// All segments before any playlist: a playlist never names what cannot be fetched yet.
-/// Nor does it name what was before segment `first` of this run.
-fn publish_segment(
-    pusher: &mut Pusher,
-    clip: &Clip,
-    index: u64,
-    first: u64,
-) -> Result<(), push::PushError> {
-    let window = first.max((index + 1).saturating_sub(WINDOW))..index + 1;
-    for track in &clip.tracks {
-        pusher.put(&track_path(track, &format!("{index}.m4s")), &track.segment(index))?;
+impl<'a> Encoder<'a> {
+    fn new(clip: &'a Clip, data_addr: SocketAddr) -> Encoder<'a> {
+        let pushers = clip.tracks.iter().map(|_| Pusher::new(data_addr)).collect();
+        Encoder { clip, pushers }
     }
-    for track in &clip.tracks {
-        let text = playlist::media(track, window.clone());
-        pusher.put(&track_path(track, "stream.m3u8"), text.as_bytes())?;
+
+    /// The objects that do not change. Sent again with every loop because they age out like the
+    /// rest.
+    fn publish_setup(&mut self) -> Result<(), PushError> {
+        self.round(|track| (track_path(track, "init.mp4"), track.init.to_vec()))?;
+        let master = playlist::master(self.clip);
+        self.pushers[0].put(&path("master.m3u8"), master.as_bytes())
     }
-    Ok(())
+
+    /// All segments before any playlist: a playlist never names what cannot be fetched yet.
+    /// Nor does it name what was before segment `first` of this run.
+    fn publish_segment(&mut self, index: u64, first: u64) -> Result<(), PushError> {
+        self.round(|track| (track_path(track, &format!("{index}.m4s")), track.segment(index)))?;
+        let window = first.max((index + 1).saturating_sub(WINDOW))..index + 1;
+        self.round(|track| {
+            let text = playlist::media(track, window.clone());
+            (track_path(track, "stream.m3u8"), text.into_bytes())
+        })
+    }
+
+    /// One object of every track at once; ends when all are confirmed.
+    fn round(&mut self, object: impl Fn(&Track) -> (String, Vec<u8>)) -> Result<(), PushError> {
+        thread::scope(|scope| {
+            let tracks = self.clip.tracks.iter().zip(&mut self.pushers);
+            let pushes: Vec<_> = tracks
+                .map(|(track, pusher)| {
+                    let (path, body) = object(track);
+                    scope.spawn(move || pusher.put(&path, &body))
+                })
+                .collect();
+            let results = pushes.into_iter().map(|push| push.join().expect("a push never panics"));
+            results.collect::<Vec<_>>().into_iter().collect()
+        })
+    }
 }
 
 fn path(name: &str) -> String {
