@@ -3,6 +3,7 @@
 use crate::body::{Body, Stored};
 use crate::chunks::{Chunks, OnDrive};
 use crate::engine::Shared;
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -34,7 +35,9 @@ pub struct Object {
 
 enum Place {
     Arena(Arc<Body>),
-    Drive(OnDrive),
+    /// The first read of it holds a read buffer until the bytes are asked for: then whoever reads them
+    /// holds it, and no object keeps a buffer while it waits for the next.
+    Drive(RefCell<OnDrive>),
     Upload(Arc<Body>),
 }
 
@@ -65,7 +68,7 @@ impl Object {
             metadata: Arc::from(&*header.metadata),
             in_arena: false,
         };
-        Object { shared: Arc::clone(shared), info, place: Place::Drive(record) }
+        Object { shared: Arc::clone(shared), info, place: Place::Drive(RefCell::new(record)) }
     }
 
     pub(crate) fn uploading(shared: &Arc<Shared>, body: Arc<Body>) -> Object {
@@ -94,7 +97,11 @@ impl Object {
         let shared = Arc::clone(&self.shared);
         match &self.place {
             Place::Arena(body) => Chunks::arena(shared, Arc::clone(body), range),
-            Place::Drive(record) => Chunks::drive(shared, record.clone(), range),
+            Place::Drive(record) => {
+                let first = record.borrow_mut().first.take();
+                let record = OnDrive { first, ..record.borrow().clone() };
+                Chunks::drive(shared, record, range)
+            }
             Place::Upload(_) => unreachable!("an upload has no length"),
         }
     }

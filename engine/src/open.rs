@@ -11,7 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tapeloop_format::{BLOCK, Checkpoint, FormatError, Geometry, KeyHasher, StoreId, VolumeHeader};
+use tapeloop_format::{
+    BLOCK, Checkpoint, DATA_OFFSET, FormatError, Geometry, KeyHasher, StoreId, VolumeHeader,
+};
 use tapeloop_io::{ARENA_BLOCK, AlignedBuf, Arena, VolumeFile, WriteRing, clock, probe};
 use tapeloop_log::{IoFailure, MachineTime, Recovery, RecoveryReport, StoreClock};
 
@@ -86,10 +88,23 @@ pub fn format(
         (checkpoint.slot_offset(), &checkpoint_bytes[..]),
     ];
     match is_device {
-        true => VolumeFile::prepare_device(path, &first)?,
+        true => VolumeFile::prepare_device(path, &blank_then(&geometry, &first))?,
         false => VolumeFile::create_with(path, geometry.volume_len(), &first, progress)?,
     }
     Ok(store_id)
+}
+
+static BLANK: [u8; DATA_OFFSET as usize] = [0; DATA_OFFSET as usize];
+
+/// A device may hold anything. Whatever recovery would look at before a zone's first lap is made blank, then
+/// the new structures are written.
+fn blank_then<'a>(geometry: &Geometry, first: &[(u64, &'a [u8])]) -> Vec<(u64, &'a [u8])> {
+    let block = &BLANK[..BLOCK];
+    let ends = (0..geometry.zone_count()).flat_map(|zone| {
+        let start = geometry.zone_offset(zone);
+        [(start, block), (start + geometry.zone_size() - BLOCK as u64, block)]
+    });
+    [(0, &BLANK[..])].into_iter().chain(ends).chain(first.iter().copied()).collect()
 }
 
 pub(crate) fn open(

@@ -301,3 +301,28 @@ fn foreign_newer_and_truncated_files_are_refused_and_left_as_they_are() {
         assert!(std::fs::read(&store.path).expect("bytes") == bytes, "{name} was touched");
     }
 }
+
+#[test]
+fn more_readers_than_buffers_all_come_to_their_end_while_their_objects_live() {
+    let store = Store::new();
+    let few = Options { read_buffers: 2, ..options(&store.path) };
+    let engine = Engine::open(few).expect("a store that opens").0;
+    let bytes = payload(1_100_000, 9);
+    block_on(64, async {
+        put(&engine, "a/big", &bytes, 3_600_000).await.expect("stored");
+        flood_arena(&engine).await;
+        let mut readers = Vec::new();
+        for _ in 0..2 {
+            let object = engine.get(&key("a/big")).await.expect("readable").expect("there");
+            assert!(!object.info().in_arena);
+            let chunks = object.read(0..bytes.len() as u64);
+            readers.push((object, chunks));
+        }
+        for (object, chunks) in readers {
+            assert!(collect(chunks).await.expect("verified") == bytes);
+            drop(object);
+        }
+    })
+    .expect("a ring");
+    engine.close();
+}

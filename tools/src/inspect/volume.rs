@@ -105,7 +105,7 @@ fn collect(volume: &Volume) -> Report {
         volume_len: volume.len,
         zone_size: geometry.zone_size(),
         zone_count: geometry.zone_count(),
-        object_len_max: tapeloop_engine::object_len_max(&geometry),
+        object_len_max: tapeloop_engine::object_len_max(geometry),
         created_wall_ms: volume.header.created_wall_ms,
         checkpoint: volume.checkpoint().map(|checkpoint| CheckpointRow {
             sequence: checkpoint.sequence,
