@@ -1,4 +1,5 @@
-//! Embedding the engine: create a store, put an object, follow an upload, read a range, list, close.
+//! Embedding the engine: create a store, put an object, follow an upload, read a range, list,
+//! close.
 //!
 //! `cargo run -p tapeloop-engine --example embed -- /tmp/embedded.tape`
 

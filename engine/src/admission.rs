@@ -1,8 +1,9 @@
 //! Who may take arena memory, so that uploads wait for each other but never for ever.
 //!
-//! Uploads take blocks one by one. The last `reserve` blocks, enough for one object of the largest size,
-//! go only to one upload at a time, the finisher: it can always complete, and gives everything back.
-//! So a full arena means waiting sockets, never a deadlock and never a refused PUT.
+//! Uploads take blocks one by one. The last `reserve` blocks, enough for one object of the largest
+//! size, go only to one upload at a time, the finisher: it can always complete, and gives
+//! everything back. So a full arena means waiting sockets, never a deadlock and never a refused
+//! PUT.
 
 use crate::live::Live;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -382,8 +382,8 @@ impl Appender {
     }
 }
 
-/// Header and payload as one run of bytes. Nothing is copied, but for a payload that shares its header's
-/// only block.
+/// Header and payload as one run of bytes. Nothing is copied, but for a payload that shares its
+/// header's only block.
 fn record_source(
     mut header: Vec<u8>,
     shape: &tapeloop_format::RecordShape,

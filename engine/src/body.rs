@@ -1,8 +1,9 @@
-//! The payload of one object in the arena, from its first byte on: written by one upload, read by any
-//! number of followers, and later the live edge.
+//! The payload of one object in the arena, from its first byte on: written by one upload, read by
+//! any number of followers, and later the live edge.
 //!
-//! Invariants: every block but the last is full, so block i is payload chunk i. `received` only grows.
-//! The blocks may be taken away (the arena wraps) only once the object is stored on the drive.
+//! Invariants: every block but the last is full, so block i is payload chunk i. `received` only
+//! grows. The blocks may be taken away (the arena wraps) only once the object is stored on the
+//! drive.
 
 use crate::error::ReadError;
 use parking_lot::RwLock;
@@ -114,8 +115,8 @@ impl Body {
         self.blocks.write().clear();
     }
 
-    /// Received bytes from `position` on, at most to `end` and at most to the end of their block. `None`
-    /// once the blocks have been taken away.
+    /// Received bytes from `position` on, at most to `end` and at most to the end of their block.
+    /// `None` once the blocks have been taken away.
     pub(crate) fn chunk(&self, position: u64, end: u64) -> Option<Chunk> {
         let end = end.min(self.received());
         assert!(position < end);

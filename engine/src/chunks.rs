@@ -1,9 +1,9 @@
-//! Verified bytes of one object, in order, from wherever they are: the arena while it holds them, the
-//! drive after that, an upload as it grows.
+//! Verified bytes of one object, in order, from wherever they are: the arena while it holds them,
+//! the drive after that, an upload as it grows.
 //!
 //! Invariants: no byte leaves before its chunk's checksum held. At most two reads of 256 KiB are in
-//! flight for one reader, so a Range costs bounded memory. A zone that is reused under a slow reader is
-//! noticed: its bytes no longer verify.
+//! flight for one reader, so a Range costs bounded memory. A zone that is reused under a slow
+//! reader is noticed: its bytes no longer verify.
 
 use crate::body::{Body, Follower};
 use crate::engine::Shared;

@@ -118,14 +118,14 @@ impl Engine {
         Ok(Upload::new(Arc::clone(shared), body, options))
     }
 
-    /// Finds an object, with its first bytes when it is on the drive. An upload in progress is found only
-    /// if no older version can be served. Call inside [`crate::block_on`].
+    /// Finds an object, with its first bytes when it is on the drive. An upload in progress is
+    /// found only if no older version can be served. Call inside [`crate::block_on`].
     pub async fn get(&self, key: &Key) -> Result<Option<Object>, ReadError> {
         self.find(key, First::Payload).await
     }
 
-    /// Finds an object without reading its payload: for its `info`, or a range far from its start. Call
-    /// inside [`crate::block_on`].
+    /// Finds an object without reading its payload: for its `info`, or a range far from its start.
+    /// Call inside [`crate::block_on`].
     pub async fn head(&self, key: &Key) -> Result<Option<Object>, ReadError> {
         self.find(key, First::Header).await
     }
@@ -145,8 +145,9 @@ impl Engine {
         Ok(upload.map(|body| Object::uploading(shared, body)))
     }
 
-    /// A zone may be reused between the look into the index and the read: then the index knows better by
-    /// now. A key that moves on every time is being overwritten faster than a drive can be read.
+    /// A zone may be reused between the look into the index and the read: then the index knows
+    /// better by now. A key that moves on every time is being overwritten faster than a drive can
+    /// be read.
     async fn find_on_drive(
         &self,
         key: &Key,
@@ -240,9 +241,9 @@ impl Engine {
         }
     }
 
-    /// Finishes what was accepted, writes the last checkpoint and ends the appender. Blocking; operations
-    /// on other clones fail from now on, and the volume stays locked until the last of them is gone. A
-    /// crash instead loses nothing that was acknowledged.
+    /// Finishes what was accepted, writes the last checkpoint and ends the appender. Blocking;
+    /// operations on other clones fail from now on, and the volume stays locked until the last of
+    /// them is gone. A crash instead loses nothing that was acknowledged.
     pub fn close(self) {
         let (reply, answer) = oneshot::channel();
         if self.shared.appender.send_blocking(Command::Close { reply }) {

@@ -24,7 +24,10 @@ pub enum OpenError {
         error: FormatError,
     },
     /// Shorter than its own header says.
-    #[error("{}: volume is {found} bytes long, its header says {expected}: it was truncated", path.display())]
+    #[error(
+        "{}: volume is {found} bytes long, its header says {expected}: it was truncated",
+        path.display()
+    )]
     Truncated {
         /// The volume.
         path: PathBuf,
@@ -34,7 +37,10 @@ pub enum OpenError {
         found: u64,
     },
     /// The volume belongs to a store of several.
-    #[error("{}: is volume {index} of a store of {count}; this version opens single volumes", path.display())]
+    #[error(
+        "{}: is volume {index} of a store of {count}; this version opens single volumes",
+        path.display()
+    )]
     SeveralVolumes {
         /// The volume.
         path: PathBuf,

@@ -1,5 +1,5 @@
-//! The tapeloop storage engine: an append-only ring of preallocated zones on a drive, an index and the live
-//! edge in memory.
+//! The tapeloop storage engine: an append-only ring of preallocated zones on a drive, an index and
+//! the live edge in memory.
 //!
 //! ```no_run
 //! use tapeloop_engine::{Ack, Engine, Key, Options, PutOptions, block_on};

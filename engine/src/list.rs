@@ -1,5 +1,6 @@
-//! Listing keys by prefix. The index holds hashes, so the names come from the drive: from the key tables of
-//! footers, and for open zones from the appender. Memory: one zone's footer tables, and `limit` entries.
+//! Listing keys by prefix. The index holds hashes, so the names come from the drive: from the key
+//! tables of footers, and for open zones from the appender. Memory: one zone's footer tables, and
+//! `limit` entries.
 
 use crate::appender::Command;
 use crate::engine::{Engine, Shared};
@@ -57,8 +58,8 @@ impl Page {
 }
 
 impl Engine {
-    /// The first `limit` keys that start with `prefix` and come after `after`, in order. Blocking: reads the
-    /// key tables of all sealed zones.
+    /// The first `limit` keys that start with `prefix` and come after `after`, in order. Blocking:
+    /// reads the key tables of all sealed zones.
     pub fn list(
         &self,
         prefix: &[u8],

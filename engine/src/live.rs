@@ -1,7 +1,7 @@
 //! Objects that are in the arena: uploads in progress and, until the arena wraps, what they became.
 //!
-//! Invariants: per key at most one stored body and one upload (the newest) can be found. Stored bodies
-//! leave in the order they came; one that was superseded or deleted leaves at once.
+//! Invariants: per key at most one stored body and one upload (the newest) can be found. Stored
+//! bodies leave in the order they came; one that was superseded or deleted leaves at once.
 
 use crate::body::Body;
 use parking_lot::{Mutex, RwLock};

@@ -35,8 +35,8 @@ pub struct Object {
 
 enum Place {
     Arena(Arc<Body>),
-    /// The first read of it holds a read buffer until the bytes are asked for: then whoever reads them
-    /// holds it, and no object keeps a buffer while it waits for the next.
+    /// The first read of it holds a read buffer until the bytes are asked for: then whoever reads
+    /// them holds it, and no object keeps a buffer while it waits for the next.
     Drive(RefCell<OnDrive>),
     Upload(Arc<Body>),
 }
@@ -106,8 +106,8 @@ impl Object {
         }
     }
 
-    /// All bytes from the first on. Of an upload in progress they come as they arrive, and end when the
-    /// object is durable; if it never will be, with an error.
+    /// All bytes from the first on. Of an upload in progress they come as they arrive, and end when
+    /// the object is durable; if it never will be, with an error.
     pub fn follow(&self) -> Chunks {
         match (&self.place, self.info.len) {
             (Place::Upload(body), _) => Chunks::follow(Arc::clone(&self.shared), Arc::clone(body)),

@@ -48,9 +48,9 @@ pub fn store_now_ms(checkpoint: &Checkpoint) -> u64 {
     StoreClock::resume(&checkpoint.clock, 0, now).at(now.boottime_ms)
 }
 
-/// Creates a store of one volume of `capacity` bytes and writes all of it out, so that there is no lack of
-/// space later. `progress` hears bytes done and bytes wanted. An existing file is never replaced, and on
-/// an error nothing is left behind.
+/// Creates a store of one volume of `capacity` bytes and writes all of it out, so that there is no
+/// lack of space later. `progress` hears bytes done and bytes wanted. An existing file is never
+/// replaced, and on an error nothing is left behind.
 pub fn format(
     path: &Path,
     capacity: u64,
@@ -96,8 +96,8 @@ pub fn format(
 
 static BLANK: [u8; DATA_OFFSET as usize] = [0; DATA_OFFSET as usize];
 
-/// A device may hold anything. Whatever recovery would look at before a zone's first lap is made blank, then
-/// the new structures are written.
+/// A device may hold anything. Whatever recovery would look at before a zone's first lap is made
+/// blank, then the new structures are written.
 fn blank_then<'a>(geometry: &Geometry, first: &[(u64, &'a [u8])]) -> Vec<(u64, &'a [u8])> {
     let block = &BLANK[..BLOCK];
     let ends = (0..geometry.zone_count()).flat_map(|zone| {

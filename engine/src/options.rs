@@ -28,8 +28,8 @@ impl Options {
     }
 }
 
-/// The volume behind a data path: the path itself if it is a file or a device, else the one file that
-/// a data directory holds.
+/// The volume behind a data path: the path itself if it is a file or a device, else the one file
+/// that a data directory holds.
 pub fn volume_path(data: &Path) -> PathBuf {
     let is_volume = data.metadata().is_ok_and(|metadata| !metadata.is_dir());
     if is_volume { data.to_path_buf() } else { data.join("volume-0.tape") }

@@ -25,13 +25,13 @@ pub(crate) enum First {
 }
 
 thread_local! {
-    /// This thread's readers, one per open store. Emptied before the runtime ends: their descriptors
-    /// belong to its ring.
+    /// This thread's readers, one per open store. Emptied before the runtime ends: their
+    /// descriptors belong to its ring.
     static READERS: RefCell<Vec<(StoreId, DiskReader)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs a future on this thread with a ring for sockets and disk reads; the engine's reads work only
-/// inside.
+/// Runs a future on this thread with a ring for sockets and disk reads; the engine's reads work
+/// only inside.
 pub fn block_on<F: Future>(entries: u32, future: F) -> io::Result<F::Output> {
     tapeloop_io::block_on(entries, async {
         let output = future.await;

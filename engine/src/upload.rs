@@ -49,7 +49,8 @@ pub struct Committed {
     pub replaced: bool,
 }
 
-/// An upload in progress. Dropping it without `commit` aborts it: no object, followers get an error.
+/// An upload in progress. Dropping it without `commit` aborts it: no object, followers get an
+/// error.
 pub struct Upload {
     shared: Arc<Shared>,
     body: Arc<Body>,
@@ -89,8 +90,8 @@ impl Upload {
         Ok(())
     }
 
-    /// Arena memory for a receive of at most `max` bytes straight from a socket. Waits while the arena
-    /// is full of other uploads.
+    /// Arena memory for a receive of at most `max` bytes straight from a socket. Waits while the
+    /// arena is full of other uploads.
     pub async fn recv_buffer(&mut self, max: usize) -> Result<Spare, PutError> {
         assert!(max > 0);
         self.check_len(1)?;
@@ -139,8 +140,8 @@ impl Upload {
         writer
     }
 
-    /// The body is complete: makes it an object. With `Ack::Durable` it is on stable storage when this
-    /// returns.
+    /// The body is complete: makes it an object. With `Ack::Durable` it is on stable storage when
+    /// this returns.
     pub async fn commit(mut self, ack: Ack) -> Result<Committed, PutError> {
         let received = self.body.received();
         if let Some(declared) = self.options.len

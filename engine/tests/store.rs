@@ -229,7 +229,8 @@ fn an_object_larger_than_the_store_takes_is_refused_before_its_body() {
         let max = engine.object_len_max();
         let options = PutOptions { ttl_ms: 60_000, len: Some(max + 1), ..PutOptions::default() };
         let Err(error) = engine.put(&key("a/huge"), options).await else { panic!("admitted") };
-        assert!(matches!(error, PutError::TooLarge { len, max: limit } if len == max + 1 && limit == max));
+        let PutError::TooLarge { len, max: limit } = error else { panic!("{error}") };
+        assert_eq!((len, limit), (max + 1, max));
         let bytes = payload(max as usize, 3);
         put(&engine, "a/largest", &bytes, 60_000).await.expect("the largest fits");
         assert!(get(&engine, "a/largest").await == Some(bytes));

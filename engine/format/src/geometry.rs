@@ -70,7 +70,8 @@ impl Geometry {
         Ok(Geometry { zone_size, zone_count })
     }
 
-    /// The product rule: a sixteenth of the capacity, rounded down to a power of two, in 8..=256 MiB.
+    /// The product rule: a sixteenth of the capacity, rounded down to a power of two, in 8..=256
+    /// MiB.
     pub fn for_capacity(capacity: u64) -> Result<Geometry, FormatError> {
         if capacity < CAPACITY_MIN {
             return Err(FormatError::Capacity { found: capacity, min: CAPACITY_MIN });

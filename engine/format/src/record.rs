@@ -224,8 +224,8 @@ impl RecordHeader {
     }
 
     /// Reads a record header. `bytes` starts at the record and holds whole blocks; when the header
-    /// goes on behind them the answer is [`FormatError::NeedMore`]. Padding within the header blocks
-    /// is checked too, so an inline record is verified whole but for its payload checksum.
+    /// goes on behind them the answer is [`FormatError::NeedMore`]. Padding within the header
+    /// blocks is checked too, so an inline record is verified whole but for its payload checksum.
     pub fn decode(bytes: &[u8], salt: Salt) -> Result<RecordHeader, FormatError> {
         let reader = Reader::new(Structure::Record, bytes, BLOCK)?;
         let lengths = lengths(&reader)?;

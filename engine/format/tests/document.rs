@@ -1,5 +1,6 @@
-//! docs/disk-format.md is normative, so it must say what the code does: its field tables, its volume
-//! map and its worked example are compared with the layouts, the constants and the golden image.
+//! docs/disk-format.md is normative, so it must say what the code does: its field tables, its
+//! volume map and its worked example are compared with the layouts, the constants and the golden
+//! image.
 
 use std::path::Path;
 use tapeloop_format::{

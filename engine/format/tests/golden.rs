@@ -1,7 +1,7 @@
 //! Golden images: fixed inputs must give the committed bytes, now and in every later release that
-//! calls itself format version 1. Beside each image lie corrupt twins, and each must be refused with
-//! exactly the error named here. `TAPELOOP_BLESS=1` rewrites the files; a diff in them is a change
-//! of the disk format.
+//! calls itself format version 1. Beside each image lie corrupt twins, and each must be refused
+//! with exactly the error named here. `TAPELOOP_BLESS=1` rewrites the files; a diff in them is a
+//! change of the disk format.
 
 mod samples;
 

@@ -23,14 +23,15 @@ pub fn shutdown(fd: RawFd) -> io::Result<()> {
     check(unsafe { libc::shutdown(fd, libc::SHUT_RDWR) })
 }
 
-/// Makes the coming close of the socket a reset: unsent bytes are dropped, and the other side cannot
-/// take what it has for all there is.
+/// Makes the coming close of the socket a reset: unsent bytes are dropped, and the other side
+/// cannot take what it has for all there is.
 pub fn set_reset_on_close(fd: RawFd) -> io::Result<()> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 })
 }
 
-/// Waits until a good part of the send buffer is free, or the socket is shut down. No operation is in
-/// flight meanwhile, so this may be given up at any time. Call inside [`block_on`](crate::block_on).
+/// Waits until a good part of the send buffer is free, or the socket is shut down. No operation is
+/// in flight meanwhile, so this may be given up at any time. Call inside
+/// [`block_on`](crate::block_on).
 pub async fn writable<T: AsRawFd>(socket: &T) -> io::Result<()> {
     struct Watched<'s, T>(&'s T);
     impl<T: AsRawFd> AsRawFd for Watched<'_, T> {
@@ -38,8 +39,8 @@ pub async fn writable<T: AsRawFd>(socket: &T) -> io::Result<()> {
             self.0.as_raw_fd()
         }
     }
-    // SAFETY: the owner of the descriptor is borrowed until the watch is gone, so it stays open and the
-    // same; the watch reads and writes nothing through it.
+    // SAFETY: the owner of the descriptor is borrowed until the watch is gone, so it stays open and
+    // the same; the watch reads and writes nothing through it.
     let watched = unsafe { AsyncFd::register_with_interest(Watched(socket), Interest::WRITABLE) };
     let watched = watched.map_err(io::Error::from)?;
     watched.writable().await?.retain_ready();

@@ -1,4 +1,5 @@
-//! From a scanned zone to an open one: objects, kills, damage and the repairs that a crash made needed.
+//! From a scanned zone to an open one: objects, kills, damage and the repairs that a crash made
+//! needed.
 
 use crate::recover::{Recovery, carried};
 use crate::report::Finding;
@@ -68,8 +69,8 @@ impl Recovery {
         lsns: &mut (u64, u64),
         recovered: &mut Recovered,
     ) -> u64 {
-        // A preparation that a crash ended before its header may have left a journal for the same lap: the
-        // position tells.
+        // A preparation that a crash ended before its header may have left a journal for the same
+        // lap: the position tells.
         let position = self.zones[zone as usize].base_position + BLOCK as u64;
         let is_here = |(header, _): &&(RecordHeader, _)| {
             (header.zone, header.lap, header.position) == (zone, lap, position)
@@ -78,8 +79,8 @@ impl Recovery {
         kills.extend(carried(header, record));
         self.report.kills_from_journal += kills.len() as u32;
         *lsns = (header.lsn, header.lsn);
-        // Its incarnation is of the past; below the durable length of the checkpoint that follows that is
-        // no matter.
+        // Its incarnation is of the past; below the durable length of the checkpoint that follows
+        // that is no matter.
         let offset = self.geometry.zone_offset(zone) + BLOCK as u64;
         recovered.repairs.push((offset, record.clone()));
         record.len() as u64

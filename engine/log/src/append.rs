@@ -39,8 +39,8 @@ impl Log {
         others: Vec<Location>,
         result: Result<Vec<u8>, IoFailure>,
     ) {
-        // An unreadable header is taken for the victim: superseding a damaged record loses nothing, while
-        // leaving its entry beside the new one could bring the old version back.
+        // An unreadable header is taken for the victim: superseding a damaged record loses nothing,
+        // while leaving its entry beside the new one could bring the old version back.
         let header = result.ok().and_then(|bytes| RecordHeader::decode(&bytes, self.salt).ok());
         match header {
             Some(header) if header.key != append.key => self.verify_next_victim(append, others),

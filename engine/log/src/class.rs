@@ -1,8 +1,8 @@
 //! Retention classes: objects with similar lifetime share zones, so that a zone expires whole.
 //!
-//! A class that is in use holds one open zone, sometimes with its successor ready beside it. The number
-//! of classes in use is bounded by the number of zones; past the bound neighbours are merged,
-//! upwards where possible: a long-lived object in a short-lived zone would keep all of it.
+//! A class that is in use holds one open zone, sometimes with its successor ready beside it. The
+//! number of classes in use is bounded by the number of zones; past the bound neighbours are
+//! merged, upwards where possible: a long-lived object in a short-lived zone would keep all of it.
 
 use crate::log::{Log, Pending};
 use crate::zone::is_nearly_full;
@@ -54,8 +54,8 @@ impl Log {
         nearest.expect("the bound is at least one class").0
     }
 
-    /// An open zone of the class that takes the record. Zones too full for it are closed once another
-    /// has room: a large record must not waste what is left for small ones while it waits.
+    /// An open zone of the class that takes the record. Zones too full for it are closed once
+    /// another has room: a large record must not waste what is left for small ones while it waits.
     pub(crate) fn zone_with_room(
         &mut self,
         class: usize,

@@ -2,11 +2,12 @@
 //!
 //! Invariants:
 //! - It never runs backwards, also not across restarts: a mark on the drive is its high-water mark.
-//! - While the machine is up it follows the boot-time clock, which no wall-clock step can move. A restart
-//!   within the same boot goes on along the same line.
-//! - Only a reboot must ask the wall clock how long the machine was away. A wall clock that stepped back
-//!   counts as one mark period, so that nothing that was refused as expired is served again; one that ran further ahead than `AWAY_MS_MAX` counts as just that, and
-//!   the operator is told, because a wrong clock must not expire a whole store.
+//! - While the machine is up it follows the boot-time clock, which no wall-clock step can move. A
+//!   restart within the same boot goes on along the same line.
+//! - Only a reboot must ask the wall clock how long the machine was away. A wall clock that stepped
+//!   back counts as one mark period, so that nothing that was refused as expired is served again;
+//!   one that ran further ahead than `AWAY_MS_MAX` counts as just that, and the operator is told,
+//!   because a wrong clock must not expire a whole store.
 
 use tapeloop_format::ClockMark;
 

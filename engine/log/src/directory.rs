@@ -1,9 +1,10 @@
-//! What readers share with the log: the index and, for each zone, the lap on the drive and whether it
-//! may be served.
+//! What readers share with the log: the index and, for each zone, the lap on the drive and whether
+//! it may be served.
 //!
-//! Freeing a zone is one store: it is no longer servable and every index entry of it is dead to readers
-//! at once. Its entries stay present to the log until the drive holds the next lap: until then a
-//! crash could bring its objects back, so whoever supersedes one of them must name it as a victim.
+//! Freeing a zone is one store: it is no longer servable and every index entry of it is dead to
+//! readers at once. Its entries stay present to the log until the drive holds the next lap: until
+//! then a crash could bring its objects back, so whoever supersedes one of them must name it as a
+//! victim.
 
 use crate::index::{Index, IndexEntry};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,14 +2,14 @@
 //!
 //! Invariants:
 //! - A slot is 16 bytes and a shard has at most an eighth more room than it needed when it was last
-//!   swept, so an object costs at most 20 bytes once there are some tens of thousands. Shard number (12
-//!   bits) and tag (48 bits) together are 60 bits of a keyed key hash: with 10 million objects a lookup
-//!   of an absent key meets a false candidate with probability 9e-12. A candidate is only ever a hint:
-//!   the full key is verified in the read.
-//! - The slots of a shard are sorted by tag, without gaps. Tags are uniform, so a search starts where
-//!   the tag must be by its size, and is near. Two keys may share a tag; both stay.
-//! - Nothing is removed when a zone is freed: a slot names the low bits of the lap it was written in,
-//!   and is dead once the zone moved on. Dead slots are swept when their shard fills up.
+//!   swept, so an object costs at most 20 bytes once there are some tens of thousands. Shard number
+//!   (12 bits) and tag (48 bits) together are 60 bits of a keyed key hash: with 10 million objects
+//!   a lookup of an absent key meets a false candidate with probability 9e-12. A candidate is only
+//!   ever a hint: the full key is verified in the read.
+//! - The slots of a shard are sorted by tag, without gaps. Tags are uniform, so a search starts
+//!   where the tag must be by its size, and is near. Two keys may share a tag; both stay.
+//! - Nothing is removed when a zone is freed: a slot names the low bits of the lap it was written
+//!   in, and is dead once the zone moved on. Dead slots are swept when their shard fills up.
 
 use parking_lot::RwLock;
 use tapeloop_format::KeyHash;
@@ -153,8 +153,8 @@ impl Shard {
     }
 }
 
-/// The index. Readers share it with the one writer; a lock covers one of 4,096 shards for the time of
-/// one probe or, rarely, of one shard's rebuild.
+/// The index. Readers share it with the one writer; a lock covers one of 4,096 shards for the time
+/// of one probe or, rarely, of one shard's rebuild.
 pub struct Index {
     shards: Box<[RwLock<Shard>]>,
 }
@@ -183,8 +183,8 @@ impl Index {
         self.shards[shard].write().insert(tag, entry, &is_live);
     }
 
-    /// Puts `new` in the place of exactly `old` in one step: a reader sees one of them, never neither.
-    /// False, and nothing changed, if `old` is not there.
+    /// Puts `new` in the place of exactly `old` in one step: a reader sees one of them, never
+    /// neither. False, and nothing changed, if `old` is not there.
     pub fn replace(&self, hash: &KeyHash, old: &IndexEntry, new: IndexEntry) -> bool {
         let (shard, tag) = place(hash);
         let mut shard = self.shards[shard].write();

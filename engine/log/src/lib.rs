@@ -1,8 +1,8 @@
-//! The log of tapeloop as a pure state machine: append, group commit, seal, overwrite, delete, expiry
-//! of whole zones, eviction under pressure, and recovery.
+//! The log of tapeloop as a pure state machine: append, group commit, seal, overwrite, delete,
+//! expiry of whole zones, eviction under pressure, and recovery.
 //!
-//! No I/O, no clock, no thread of its own, no unsafe: times and I/O results are arguments, so that a
-//! simulator can drive the very code that runs on drives. See docs/architecture.md.
+//! No I/O, no clock, no thread of its own, no unsafe: times and I/O results are arguments, so that
+//! a simulator can drive the very code that runs on drives. See docs/architecture.md.
 #![forbid(unsafe_code)]
 
 mod adopt;

@@ -1,8 +1,8 @@
-//! The log: one state machine per volume. It owns no thread, clock or file: operations, times and I/O
-//! results go in, wanted I/O and events come out.
+//! The log: one state machine per volume. It owns no thread, clock or file: operations, times and
+//! I/O results go in, wanted I/O and events come out.
 //!
-//! Turn of a caller: `append`, `io_done` and `tick` as things happen; then `poll_io` and `poll_event`
-//! until both are empty.
+//! Turn of a caller: `append`, `io_done` and `tick` as things happen; then `poll_io` and
+//! `poll_event` until both are empty.
 //!
 //! Invariants:
 //! - A zone's header is durable before the first record of a lap is written, and every kill it held
@@ -190,7 +190,8 @@ impl Log {
                 open_zones: Vec::new(),
             },
             stats: LogStats::default(),
-            // What recovery read may not be durable yet: a flush comes before the checkpoint says it is.
+            // What recovery read may not be durable yet: a flush comes before the checkpoint says
+            // it is.
             phase: Phase::Starting { writes: 1 + state.repairs.len() as u32 },
             close_wanted: false,
             fenced: None,
@@ -261,8 +262,8 @@ impl Log {
         }
     }
 
-    /// Finishes what was accepted, then says `Closed`. Repairs under way are finished first. A fenced log
-    /// has nothing to finish.
+    /// Finishes what was accepted, then says `Closed`. Repairs under way are finished first. A
+    /// fenced log has nothing to finish.
     pub fn close(&mut self) {
         self.close_wanted = true;
         if self.fenced.is_some() {
@@ -378,9 +379,9 @@ impl Log {
         }
     }
 
-    /// In a loop, not by recursion: the end of an operation can be the end of all that wait behind it.
-    /// Nothing begins before the start is durable: what recovery found, a tombstone for one, may still be
-    /// in the drive's cache only, and must not be answered from.
+    /// In a loop, not by recursion: the end of an operation can be the end of all that wait behind
+    /// it. Nothing begins before the start is durable: what recovery found, a tombstone for one,
+    /// may still be in the drive's cache only, and must not be answered from.
     fn begin_ready(&mut self) {
         while self.is_running()
             && let Some(append) = self.ready.pop_front()

@@ -5,8 +5,8 @@ use crate::seal::CHECKPOINT_FAILURES_MAX;
 use crate::types::{AppendError, Event, IoFailure};
 
 impl Log {
-    /// A failed flush is never asked for again: what it covered may be lost, and a second flush would
-    /// say yes all the same.
+    /// A failed flush is never asked for again: what it covered may be lost, and a second flush
+    /// would say yes all the same.
     pub(crate) fn fence(&mut self, failure: IoFailure) {
         self.fenced = Some(failure);
         self.events.push_back(Event::Fenced(failure));
@@ -64,8 +64,8 @@ impl Log {
         }
     }
 
-    /// The older slot is still good. Starting and closing wait for a checkpoint, so they try again at
-    /// once; while the log runs the next one is due in a second.
+    /// The older slot is still good. Starting and closing wait for a checkpoint, so they try again
+    /// at once; while the log runs the next one is due in a second.
     pub(crate) fn checkpoint_failed(&mut self, failure: IoFailure) {
         self.checkpoint_refused();
         let again = self.checkpoint_failures < CHECKPOINT_FAILURES_MAX;

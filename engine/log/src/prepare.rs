@@ -1,13 +1,13 @@
 //! Making a zone ready for its next lap.
 //!
-//! Steps, each durable before the next: the kills that must outlive the zone go to the carry journal;
-//! the zone header of the new lap is written; the carry record becomes the first record of
+//! Steps, each durable before the next: the kills that must outlive the zone go to the carry
+//! journal; the zone header of the new lap is written; the carry record becomes the first record of
 //! the lap. A crash between any two leaves every kill on the drive: in the old footer, in the
 //! journal, or in the zone. One zone is prepared at a time, because there is one journal.
 //!
-//! A drive that refuses the header or the carry record leaves a zone of which nobody knows which lap it
-//! is in. Its kills live in the journal then, so the next preparation writes its own behind them and
-//! carries both; the journal starts over once a carry is durable.
+//! A drive that refuses the header or the carry record leaves a zone of which nobody knows which
+//! lap it is in. Its kills live in the journal then, so the next preparation writes its own behind
+//! them and carries both; the journal starts over once a carry is durable.
 
 use crate::log::{Log, Purpose, Written, volume_offset};
 use crate::seal::kill_table;
@@ -63,7 +63,8 @@ impl Log {
         self.open.values().any(|open| open.closing && !open.footer_failed)
     }
 
-    /// Every zone is open: one that holds nothing better makes way, unless the want is ahead of need.
+    /// Every zone is open: one that holds nothing better makes way, unless the want is ahead of
+    /// need.
     fn close_for_space(&mut self, class: ClassId) -> bool {
         let wanting = self.classes.iter().find(|known| known.class == class);
         if wanting.is_none_or(|class| class.waiting.is_empty()) {
@@ -144,7 +145,8 @@ impl Log {
         let zones = &self.zones;
         let zone = prepare.zone;
         prepare.kills.append(&mut self.orphans.clone());
-        // A kill is needed for as long as the drive holds its victim. This zone's own old lap is about to go.
+        // A kill is needed for as long as the drive holds its victim. This zone's own old lap is
+        // about to go.
         prepare.kills.retain(|kill| {
             let victim = kill.victim_zone;
             victim != zone && kill.names(victim, zones[victim as usize].lap)
@@ -262,8 +264,8 @@ impl Log {
         self.prepare_next();
     }
 
-    /// More kills than a zone may begin with: it is tried again when another zone has moved on, because
-    /// kills die with their victims.
+    /// More kills than a zone may begin with: it is tried again when another zone has moved on,
+    /// because kills die with their victims.
     fn put_zone_back(&mut self) {
         let prepare = self.prepare.take().expect("a preparation is under way");
         self.resolve_lsn(prepare.carry_lsn);
@@ -282,7 +284,8 @@ impl Log {
         match prepare.step {
             Step::ReadKills | Step::Journal => self.keep_old_lap(prepare.zone),
             Step::Header => {
-                // The new lap may be there or not: its position is used up, its kills are in the journal.
+                // The new lap may be there or not: its position is used up, its kills are in the
+                // journal.
                 self.next_base_position += self.options.geometry.zone_size();
                 self.orphans = prepare.kills;
                 self.keep_old_lap(prepare.zone);
@@ -306,8 +309,8 @@ impl Log {
     }
 }
 
-/// What a carry record and its kills in the footer may take from a zone: a sixteenth. Objects are never
-/// so large that they need it.
+/// What a carry record and its kills in the footer may take from a zone: a sixteenth. Objects are
+/// never so large that they need it.
 fn carry_room(geometry: &Geometry) -> u64 {
     geometry.zone_size() / 16
 }

@@ -1,4 +1,5 @@
-//! Where the last few keys were written: an overwrite of a playlist finds its victim here, with no read.
+//! Where the last few keys were written: an overwrite of a playlist finds its victim here, with no
+//! read.
 //!
 //! Bounded to `RECENT_MAX` keys, first in first out.
 

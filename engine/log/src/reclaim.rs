@@ -1,7 +1,7 @@
 //! Zones go back into use: expired ones for free, others under pressure.
 //!
-//! Order under pressure, when nothing has expired: zones of groups over their quota first, then the zone
-//! whose last object is nearest its expiry. Groups with a guarantee never give.
+//! Order under pressure, when nothing has expired: zones of groups over their quota first, then the
+//! zone whose last object is nearest its expiry. Groups with a guarantee never give.
 
 use crate::log::Log;
 use crate::zone::{Zone, ZoneState};

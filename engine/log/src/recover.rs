@@ -1,14 +1,14 @@
-//! Recovery: from the bytes on the drive to a running log, the same way after a crash as after a clean
-//! stop.
+//! Recovery: from the bytes on the drive to a running log, the same way after a crash as after a
+//! clean stop.
 //!
-//! Sealed zones are taken from their footers; only zones that were open are scanned. Nothing is written
-//! until everything has been read: recovery may crash at any point and be run again.
+//! Sealed zones are taken from their footers; only zones that were open are scanned. Nothing is
+//! written until everything has been read: recovery may crash at any point and be run again.
 //!
-//! What is invalid in an open zone is *corruption*, and reported, if it was known to be durable: it lies
-//! below the checkpoint's durable length, or a record behind it is at or below the watermark.
-//! Anything else is *torn*: it was never acknowledged, and is dropped. A dropped record can not come
-//! back: the checkpoint that is written before service says where the zone ended, and records beyond
-//! that must come from a later incarnation.
+//! What is invalid in an open zone is *corruption*, and reported, if it was known to be durable: it
+//! lies below the checkpoint's durable length, or a record behind it is at or below the watermark.
+//! Anything else is *torn*: it was never acknowledged, and is dropped. A dropped record can not
+//! come back: the checkpoint that is written before service says where the zone ended, and records
+//! beyond that must come from a later incarnation.
 
 use crate::adopt::Recovered;
 use crate::clock::{MachineTime, StoreClock};
@@ -113,7 +113,8 @@ impl Recovery {
         recovery
     }
 
-    /// The next read to do; any number may be in flight. `None` while answers are awaited, or at the end.
+    /// The next read to do; any number may be in flight. `None` while answers are awaited, or at
+    /// the end.
     pub fn poll_read(&mut self) -> Option<RecoveryRead> {
         self.wanted.pop_front()
     }
@@ -198,7 +199,8 @@ impl Recovery {
         }
     }
 
-    /// A record that does not verify was being written over: what it held before is durable in a zone.
+    /// A record that does not verify was being written over: what it held before is durable in a
+    /// zone.
     fn journal_read(&mut self, bytes: Option<&[u8]>) {
         let mut rest = bytes.unwrap_or_default();
         while let Some((header, record)) = carry_record(rest, self.store_id) {
@@ -254,8 +256,8 @@ impl Recovery {
         }
     }
 
-    /// A header that was being written for the first time has no record behind it. A damaged one has,
-    /// and the record knows most of what the header said.
+    /// A header that was being written for the first time has no record behind it. A damaged one
+    /// has, and the record knows most of what the header said.
     fn first_record_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
         let error = self.facts[zone as usize].error.take().expect("why the record is asked");
         let record = decode(bytes, |bytes| RecordHeader::decode(bytes, self.store_id.salt()));
@@ -369,7 +371,8 @@ impl Recovery {
         self.scan_instead(zone);
     }
 
-    /// A zone whose footer cannot be used: its records say the same, one by one. It gets a new footer.
+    /// A zone whose footer cannot be used: its records say the same, one by one. It gets a new
+    /// footer.
     fn scan_instead(&mut self, zone: u32) {
         if self.scans.contains_key(&zone) {
             return;

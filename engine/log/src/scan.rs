@@ -1,8 +1,8 @@
 //! Scanning one open zone after a crash, record by record.
 //!
-//! Below `durable_len` the headers are enough. Above it every payload is read and checked, because a
-//! header may have reached the drive without it. A block that starts no valid record is part of a hole
-//! and the scan goes on at the next one: a bad header never ends it.
+//! Below `durable_len` the headers are enough. Above it every payload is read and checked, because
+//! a header may have reached the drive without it. A block that starts no valid record is part of a
+//! hole and the scan goes on at the next one: a bad header never ends it.
 
 use tapeloop_format::{
     BLOCK, CHUNK, FormatError, Kill, KillList, RecordHeader, RecordKind, Salt, ZoneHeader, round_up,

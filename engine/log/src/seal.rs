@@ -12,8 +12,8 @@ use tapeloop_format::{
 const CHECKPOINT_PERIOD_MS: u64 = 1000;
 /// An idle log only keeps its clock mark fresh.
 const CHECKPOINT_PERIOD_IDLE_MS: u64 = MARK_PERIOD_MS - 2 * CHECKPOINT_PERIOD_MS;
-/// A slot that refuses a checkpoint this often is given up for the other one, which holds the last good
-/// checkpoint: until then a crash in mid-write must not cost both.
+/// A slot that refuses a checkpoint this often is given up for the other one, which holds the last
+/// good checkpoint: until then a crash in mid-write must not cost both.
 const SLOT_FAILURES_MAX: u32 = 3;
 /// Starting and closing try both slots.
 pub(crate) const CHECKPOINT_FAILURES_MAX: u32 = 2 * SLOT_FAILURES_MAX;
@@ -70,8 +70,8 @@ impl Log {
         self.prepare_next();
     }
 
-    /// Without a footer the zone is found by scanning, for which checkpoints go on naming it as open; its
-    /// kills stay in memory until it is reused.
+    /// Without a footer the zone is found by scanning, for which checkpoints go on naming it as
+    /// open; its kills stay in memory until it is reused.
     pub(crate) fn footer_failed(&mut self, zone: u32) {
         let open = self.open.get_mut(&zone).expect("a sealed zone was open");
         open.footer_failed = true;
@@ -106,7 +106,8 @@ impl Log {
         self.want_write(self.checkpoint_last.slot_offset(), bytes, Purpose::Checkpoint);
     }
 
-    /// The sequence goes on so that the next one goes to the same slot or, in the end, to the other.
+    /// The sequence goes on so that the next one goes to the same slot or, in the end, to the
+    /// other.
     pub(crate) fn checkpoint_refused(&mut self) {
         self.checkpoint_busy = false;
         self.checkpoint_failures += 1;

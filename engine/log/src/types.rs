@@ -3,7 +3,8 @@
 use std::fmt;
 use tapeloop_format::{KeyHash, RecordShape};
 
-/// Names one operation from `append` to its event. Chosen by the caller, never reused while in flight.
+/// Names one operation from `append` to its event. Chosen by the caller, never reused while in
+/// flight.
 pub type Ticket = u64;
 
 /// An operation on one key.
@@ -41,7 +42,8 @@ pub struct Put {
     pub content_hash: [u8; 16],
     /// Life from now, in milliseconds.
     pub ttl_ms: u64,
-    /// Group of the retention class: 0 shared, else a namespace with a quota or a guarantee of its own.
+    /// Group of the retention class: 0 shared, else a namespace with a quota or a guarantee of its
+    /// own.
     pub group: u64,
     /// Wall clock of the upload, for Last-Modified.
     pub created_wall_ms: u64,
@@ -146,7 +148,8 @@ pub enum Event {
     },
     /// A flush failed: the volume is read-only from now on.
     Fenced(IoFailure),
-    /// Everything accepted has ended, and the last checkpoint is durable unless the drive refused it.
+    /// Everything accepted has ended, and the last checkpoint is durable unless the drive refused
+    /// it.
     Closed,
 }
 

@@ -96,7 +96,8 @@ pub(crate) struct OpenZone {
     /// No more appends; sealed as soon as nothing is in flight.
     pub(crate) closing: bool,
     pub(crate) sealing: bool,
-    /// The drive refused the footer: the zone stays among the open ones, so that a restart scans it.
+    /// The drive refused the footer: the zone stays among the open ones, so that a restart scans
+    /// it.
     pub(crate) footer_failed: bool,
     placed: VecDeque<Placed>,
     /// Smallest and largest LSN of the zone's records.

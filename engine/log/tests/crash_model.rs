@@ -1,5 +1,5 @@
-//! Crash consistency, from the outside: a seeded workload on a simulated drive that tears and reorders,
-//! crashes at any step, and an oracle that knows only what was acknowledged.
+//! Crash consistency, from the outside: a seeded workload on a simulated drive that tears and
+//! reorders, crashes at any step, and an oracle that knows only what was acknowledged.
 //!
 //! `TAPELOOP_SEEDS` sets how many seeds run, `TAPELOOP_SEED` replays one.
 
@@ -199,8 +199,8 @@ impl World {
         self.oracle.failed(ticket, !faulty || error == AppendError::Closing);
     }
 
-    /// A zone that stops being served while something in it is alive was evicted: only under pressure,
-    /// never from a guaranteed group.
+    /// A zone that stops being served while something in it is alive was evicted: only under
+    /// pressure, never from a guaranteed group.
     fn observe_zones(&mut self) {
         let now_ms = self.rig.now_ms();
         let stats = self.rig.log().stats();
@@ -298,7 +298,8 @@ impl World {
         let mark = self.rig.marked().map(|checkpoint| checkpoint.clock);
         let machine = &mut self.rig.machine;
         let away_ms = *self.rng.pick(&[0, 500, 5000, 60_000, 4_000_000]);
-        // A mark on the drive is never older than ten seconds on a machine that runs; here time leaps.
+        // A mark on the drive is never older than ten seconds on a machine that runs; here time
+        // leaps.
         let fresh = mark.is_some_and(|mark| before_ms - mark.store_ms <= 10_000);
         if fresh && self.rng.permille(300) {
             machine.wall_ms -= self.rng.below(100_000_000);

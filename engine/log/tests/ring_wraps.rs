@@ -1,5 +1,5 @@
-//! The ring goes round: mixed TTLs, overwrites and deletes over many laps, restarts in between, and the
-//! order in which zones give way under pressure.
+//! The ring goes round: mixed TTLs, overwrites and deletes over many laps, restarts in between, and
+//! the order in which zones give way under pressure.
 
 mod support;
 
@@ -75,7 +75,8 @@ impl Ring {
         self.rig.events.clear();
     }
 
-    /// Every key is what was acknowledged last, or expired, or gone under pressure. How many are served.
+    /// Every key is what was acknowledged last, or expired, or gone under pressure. How many are
+    /// served.
     fn check(&self) -> usize {
         let now_ms = self.rig.now_ms();
         let mut served = 0;
@@ -156,7 +157,8 @@ fn nothing_unexpired_is_lost_while_the_ring_has_room() {
 #[test]
 fn under_pressure_the_zone_nearest_its_expiry_gives_first() {
     let mut ring = Ring::new(9, 12, Vec::new());
-    // What is being appended to is the live edge and does not give: the second object closes the zone.
+    // What is being appended to is the live edge and does not give: the second object closes the
+    // zone.
     ring.put(b"short", 36_000, 10 * MINUTE_MS, 0).expect("room");
     ring.put(b"edge", 36_000, 10 * MINUTE_MS, 0).expect("room");
     ring.put(b"long", 36_000, 100 * MINUTE_MS, 0).expect("room");

@@ -1,3 +1,5 @@
+//! What the user said and what it comes to: defaults, units, refusals that name flag and value.
+
 use super::*;
 use clap::Parser;
 

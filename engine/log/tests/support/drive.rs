@@ -1,6 +1,6 @@
-//! A simulated drive. What is written can be read at once; it is durable only after a flush that was
-//! asked for when the write had completed. A crash leaves every sector that was not durable old or new,
-//! each by its own chance.
+//! A simulated drive. What is written can be read at once; it is durable only after a flush that
+//! was asked for when the write had completed. A crash leaves every sector that was not durable old
+//! or new, each by its own chance.
 
 use super::rng::Rng;
 use tapeloop_log::IoFailure;
@@ -171,7 +171,8 @@ impl Drive {
     /// The process dies, the machine stays: what was in flight lands or not; what was written stays
     /// readable, and is still not durable.
     pub(crate) fn kill(&mut self, rng: &mut Rng) {
-        // What a failed flush dropped is not there for the next process: nothing but the drive keeps it.
+        // What a failed flush dropped is not there for the next process: nothing but the drive
+        // keeps it.
         self.forget(Vec::new());
         for flight in std::mem::take(&mut self.flights) {
             let Request::Write { offset, bytes, is_record } = flight.request else { continue };
