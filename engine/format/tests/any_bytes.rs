@@ -56,7 +56,9 @@ fn bent() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 512, failure_persistence: None, ..Default::default()
+    })]
 
     #[test]
     fn noise_is_survived(bytes in prop::collection::vec(any::<u8>(), 0..2 * BLOCK + 9)) {

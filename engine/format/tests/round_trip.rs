@@ -44,7 +44,9 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn open_zone()(zone in any::<u32>(), lap in 1..=u64::MAX, blocks in 0..=65536_u64) -> OpenZoneMark {
+    fn open_zone()(
+        zone in any::<u32>(), lap in 1..=u64::MAX, blocks in 0..=65536_u64,
+    ) -> OpenZoneMark {
         OpenZoneMark { zone_lap: ZoneLap { zone, lap }, durable_len: blocks * BLOCK as u64 }
     }
 }
@@ -146,14 +148,18 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn kill()(key_hash in key_hash(), lsn in any::<u64>(), zone in any::<u32>(), lap in any::<u64>())
+    fn kill()(
+        key_hash in key_hash(), lsn in any::<u64>(), zone in any::<u32>(), lap in any::<u64>(),
+    )
         -> Kill {
         Kill::new(key_hash, lsn, ZoneLap { zone, lap })
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 256, failure_persistence: None, ..Default::default()
+    })]
 
     #[test]
     fn volume_headers(header in volume_header()) {

@@ -6,7 +6,7 @@ use super::{Source, Violation, identifiers};
 const RULE: &str = "arrows";
 const HTTP: &str = "server/src/http";
 
-/// Files that may speak to a foreign runtime, so that it can be replaced; and the tests of the first.
+/// Files that may speak to a foreign runtime, so that it can be replaced, and tests of them.
 const TOKIO_URING_HOMES: [&str; 3] = ["engine/io/src/runtime", "engine/io/tests", "server/src/net"];
 /// The crates whose results depend on their arguments alone.
 const PURE: [&str; 2] = ["engine/format/src/", "engine/log/src/"];
