@@ -87,7 +87,8 @@ impl Drop for Process {
 pub(crate) struct Origin {
     process: Process,
     pub(crate) data: SocketAddr,
-    folder: TempDir,
+    /// None once it was handed on.
+    folder: Option<TempDir>,
 }
 
 /// One answer, its body as it came.
@@ -110,6 +111,11 @@ impl Origin {
     pub(crate) fn start(command: &[&str]) -> Origin {
         // On the disk of the build: /tmp may be memory, without O_DIRECT.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        Origin::start_on(folder, command)
+    }
+
+    /// The same on what an earlier one left behind.
+    pub(crate) fn start_on(folder: TempDir, command: &[&str]) -> Origin {
         let errors = fs::File::create(folder.path().join("stderr")).expect("a file for stderr");
         let mut process = Process::spawn(
             Command::new(env!("CARGO_BIN_EXE_tapeloop"))
@@ -127,7 +133,7 @@ impl Origin {
             assert!(found.is_some() || process.is_running(), "{}", stderr_of(&folder));
             found
         });
-        let origin = Origin { process, data, folder };
+        let origin = Origin { process, data, folder: Some(folder) };
         until("an open data plane", SOON, || TcpStream::connect(data).ok());
         origin
     }
@@ -151,21 +157,23 @@ impl Origin {
         until(path, within, || Some(self.get(path)).filter(|got| got.status == 200)).body
     }
 
-    /// SIGTERM: the origin drains and exits with 0.
+    /// SIGTERM: the origin drains and exits with 0. What it stored stays as long as the folder.
     #[track_caller]
-    pub(crate) fn stop(mut self) {
+    pub(crate) fn stop(mut self) -> TempDir {
         let id = self.process.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
         assert!(sent.success(), "no process {id}");
         let status = self.process.wait(SOON);
-        assert!(status.success(), "{status}: {}", stderr_of(&self.folder));
+        let folder = self.folder.take().expect("a running origin has a folder");
+        assert!(status.success(), "{status}: {}", stderr_of(&folder));
+        folder
     }
 }
 
 impl Drop for Origin {
     fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("stderr of tapeloop:\n{}", stderr_of(&self.folder));
+        if let Some(folder) = self.folder.as_ref().filter(|_| thread::panicking()) {
+            eprintln!("stderr of tapeloop:\n{}", stderr_of(folder));
         }
     }
 }
