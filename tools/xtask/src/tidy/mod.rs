@@ -6,6 +6,7 @@
 mod arrows;
 mod manifest;
 mod mask;
+mod promises;
 mod style;
 mod unsafety;
 
@@ -82,6 +83,9 @@ pub(crate) fn check(root: &Path) -> io::Result<Vec<Violation>> {
     }
 
     let mut found = Vec::new();
+    if let Ok(page) = fs::read_to_string(root.join(promises::PAGE)) {
+        found.extend(promises::check(&page, &sources));
+    }
     for (path, text) in &manifests {
         found.extend(manifest::check(path, text));
     }

@@ -201,6 +201,16 @@ fn letters_beyond_ascii_are_caught() {
 }
 
 #[test]
+fn a_promise_proved_by_a_test_that_is_gone_is_caught() {
+    let page = |name: &str| format!("# Testing\n\n`prose`\n| P1 | kept | `{name}` |\n");
+    assert_caught("docs/testing.md", &page("gone"), 4, "promises");
+    let root = house();
+    plant(root.path(), "engine/tests/a.rs", "//! Good.\nfn here() {}\n");
+    plant(root.path(), "docs/testing.md", &page("here"));
+    assert_eq!(check(root.path()).expect("readable files"), []);
+}
+
+#[test]
 fn what_nobody_wrote_here_is_not_read() {
     for folder in ["target", "node_modules", ".git", "tapeloop-data"] {
         assert_clean(&format!("engine/{folder}/a.rs"), "fn f() {}\n");
