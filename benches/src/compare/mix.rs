@@ -160,6 +160,7 @@ pub(super) fn run(
         }
         // Errors have been counted class by class.
         sum.error_count = 0;
+        sum.unsent_count = 0;
         sum.cpu_us_per_request = Some(cpu_us);
         sum.rss_bytes = cap.usage_bytes_max().max(now.rss_bytes);
         cells.add("mix under the cap: all (worst latency; memory of the group)", peer.name(), sum);

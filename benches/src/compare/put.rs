@@ -79,6 +79,7 @@ pub(super) fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> 
         bytes_verified: read_back(server.address, &folder, count)?,
         request_count: count,
         error_count: 0,
+        unsent_count: 0,
         rss_bytes: after.rss_bytes,
     })
 }

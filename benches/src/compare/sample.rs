@@ -18,6 +18,9 @@ pub(super) struct Sample {
     pub(super) bytes_verified: u64,
     pub(super) request_count: u64,
     pub(super) error_count: u64,
+    /// Requests that were due when the run ended and still waited for their connection; they are in
+    /// the latencies.
+    pub(super) unsent_count: u64,
     /// Resident memory of the server's processes at the end.
     pub(super) rss_bytes: u64,
 }
@@ -108,7 +111,8 @@ impl LoadClass {
             latency_us_p999: self.latency_us_p999,
             bytes_verified: self.bytes,
             request_count: self.ok_count,
-            error_count: self.error_count + self.unsent_count,
+            error_count: self.error_count,
+            unsent_count: self.unsent_count,
             rss_bytes,
         }
     }

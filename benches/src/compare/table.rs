@@ -57,7 +57,7 @@ impl Report {
         for (name, _) in FIGURES {
             print!("{name:>21}");
         }
-        println!("{:>10}{:>12}{:>8}", "requests", "verified MB", "errors");
+        println!("{:>10}{:>13}{:>8}{:>8}", "requests", "verified MB", "errors", "unsent");
         for cell in self.cells.of_row(row) {
             print!("  {:<34}", cell.peer);
             for (_, of) in FIGURES {
@@ -66,10 +66,11 @@ impl Report {
             }
             let sum = |of: fn(&Sample) -> u64| cell.samples.iter().map(of).sum::<u64>();
             println!(
-                "{:>10}{:>12.0}{:>8}",
+                "{:>10}{:>13.0}{:>8}{:>8}",
                 sum(|sample| sample.request_count),
                 sum(|sample| sample.bytes_verified) as f64 / 1e6,
                 sum(|sample| sample.error_count),
+                sum(|sample| sample.unsent_count),
             );
         }
         let Some(ours) = self.cells.of_row(row).find(|cell| cell.peer == "tapeloop") else {
