@@ -331,18 +331,21 @@ impl Appender {
         match (body, stored) {
             (Some((body, claim)), Some(stored)) => {
                 body.set_stored(stored);
-                if let Some(shared) = &shared {
-                    shared.live.store(&body);
-                    shared.admission.release(claim);
+                match &shared {
+                    Some(shared) => {
+                        shared.live.store(&body);
+                        shared.admission.release(claim);
+                    }
+                    None => body.end_stored(),
                 }
             }
-            (Some((body, claim)), None) => {
-                body.set_failed();
-                if let Some(shared) = &shared {
+            (Some((body, claim)), None) => match &shared {
+                Some(shared) => {
                     shared.live.end_upload(&body);
                     shared.admission.release(claim);
                 }
-            }
+                None => body.end_failed(),
+            },
             (None, _) => {}
         }
         // Whoever asked may be gone; the operation is done all the same.

@@ -81,14 +81,22 @@ impl Body {
         self.received.load(Ordering::Acquire)
     }
 
+    /// The object is on the drive, here. Nobody is told yet.
     pub(crate) fn set_stored(&self, stored: Stored) {
         let first = self.stored.set(stored).is_ok();
         assert!(first, "an upload is stored once");
+    }
+
+    /// Followers come to a clean end.
+    pub(crate) fn end_stored(&self) {
+        assert!(self.stored().is_some());
         self.progress.send_modify(|progress| progress.state = BodyState::Stored);
     }
 
-    pub(crate) fn set_failed(&self) {
+    /// Followers are told that it never will be an object; its memory returns.
+    pub(crate) fn end_failed(&self) {
         self.progress.send_modify(|progress| progress.state = BodyState::Failed);
+        self.blocks.write().clear();
     }
 
     pub(crate) fn stored(&self) -> Option<&Stored> {
@@ -108,11 +116,6 @@ impl Body {
     pub(crate) fn evict(&self) -> usize {
         assert!(self.stored().is_some(), "only the drive's copy makes the arena's superfluous");
         std::mem::take(&mut *self.blocks.write()).len()
-    }
-
-    /// Drops the blocks of an upload that failed.
-    pub(crate) fn discard(&self) {
-        self.blocks.write().clear();
     }
 
     /// Received bytes from `position` on, at most to `end` and at most to the end of their block.

@@ -46,13 +46,15 @@ impl Live {
         shard.entry(body.hash).or_default().upload = Some(Arc::clone(body));
     }
 
-    /// The upload came to nothing.
+    /// The upload came to nothing. Nobody finds it any more when its followers hear of it: who asks
+    /// again then must not meet it again.
     pub(crate) fn end_upload(&self, body: &Arc<Body>) {
         self.change(&body.hash, |slot| forget_upload(slot, body));
-        body.discard();
+        body.end_failed();
     }
 
-    /// The upload became the newest version of its key.
+    /// The upload became the newest version of its key, and is found as that when its followers come
+    /// to their end.
     pub(crate) fn store(&self, body: &Arc<Body>) {
         let mut old = None;
         self.change(&body.hash, |slot| {
@@ -60,6 +62,7 @@ impl Live {
             old = slot.stored.replace(Arc::clone(body));
         });
         self.order.lock().push_back(Arc::clone(body));
+        body.end_stored();
         if let Some(old) = old {
             old.evict();
         }

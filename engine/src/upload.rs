@@ -185,7 +185,6 @@ impl Drop for Upload {
         // With the claim gone the appender owns the upload's end.
         if let Some(claim) = self.claim.take() {
             self.writer = None;
-            self.body.set_failed();
             self.shared.live.end_upload(&self.body);
             self.shared.admission.release(claim);
         }
