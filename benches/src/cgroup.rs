@@ -1,6 +1,7 @@
 //! A memory cap for a server: a cgroup of the v1 memory controller.
 
 use crate::error::{BenchError, Result};
+use crate::scratch;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ impl MemoryCap {
             return Err(refuse(std::io::ErrorKind::NotFound.into()));
         }
         fs::create_dir(&path).map_err(refuse)?;
+        scratch::remove_at_end(&path);
         let cap = MemoryCap { path: path.clone() };
         fs::write(path.join("memory.limit_in_bytes"), limit_bytes.to_string()).map_err(refuse)?;
         Ok(cap)

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            process::wait_if_stopping();
             eprintln!("tapeloop-benches: {error}");
             ExitCode::from(2)
         }

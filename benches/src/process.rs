@@ -14,8 +14,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// A signal ends the bench: its thread does the rest.
+static STOPPING: AtomicBool = AtomicBool::new(false);
 static GROUPS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 /// How often a condition of another process is looked at.
 const LOOK: Duration = Duration::from_millis(1);
@@ -180,6 +183,13 @@ fn signal_group(group: u32, signal: Signal) {
     }
 }
 
+/// Never returns while a signal is being obeyed: what failed then failed because of it.
+pub(crate) fn wait_if_stopping() {
+    while STOPPING.load(Ordering::Acquire) {
+        std::thread::park();
+    }
+}
+
 /// Ends all children and removes what lies in scratch folders when the bench is asked to stop.
 pub(crate) fn clean_up_on_signals() {
     use tokio::signal::unix::{SignalKind, signal};
@@ -194,6 +204,7 @@ pub(crate) fn clean_up_on_signals() {
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {}
             }
+            STOPPING.store(true, Ordering::Release);
             for group in GROUPS.lock().expect("no panic while held").iter() {
                 signal_group(*group, Signal::KILL);
             }

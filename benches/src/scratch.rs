@@ -19,7 +19,7 @@ impl Scratch {
         std::fs::create_dir_all(&path).context(format!("creating {}", path.display()))?;
         let path = path.canonicalize().context("naming the scratch folder")?;
         if !keep {
-            FOLDERS.lock().expect("no panic while held").push(path.clone());
+            remove_at_end(&path);
         }
         Ok(Scratch { path, keep })
     }
@@ -37,6 +37,11 @@ impl Drop for Scratch {
     }
 }
 
+/// Has a folder removed when a signal ends the run.
+pub(crate) fn remove_at_end(path: &Path) {
+    FOLDERS.lock().expect("no panic while held").push(path.to_path_buf());
+}
+
 /// Removes the folders of this run.
 pub(crate) fn remove_all() {
     for path in FOLDERS.lock().expect("no panic while held").iter() {
@@ -45,8 +50,13 @@ pub(crate) fn remove_all() {
 }
 
 fn remove(path: &Path) {
-    // It may be gone already; nobody is left to act on a failure.
-    let _ = std::fs::remove_dir_all(path);
+    // A cgroup is removed as a folder without content, and only when its last process is reaped;
+    // any folder may be gone already. Nobody is left to act on a failure.
+    let removed = std::fs::remove_dir(path).or_else(|_| std::fs::remove_dir_all(path));
+    if removed.is_err() && path.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let _ = std::fs::remove_dir(path);
+    }
 }
 
 /// Refuses when the file system of `path` has fewer than `needed` bytes free.
