@@ -53,8 +53,8 @@ impl Live {
         body.end_failed();
     }
 
-    /// The upload became the newest version of its key, and is found as that when its followers come
-    /// to their end.
+    /// The upload became the newest version of its key, and is found as that when its followers
+    /// come to their end.
     pub(crate) fn store(&self, body: &Arc<Body>) {
         let mut old = None;
         self.change(&body.hash, |slot| {
