@@ -116,7 +116,9 @@ pub(crate) fn open(
     let begun = Instant::now();
     // Who is foreign is refused before anything is locked or probed.
     let header = read_header(path)?;
-    probe::probe(path.parent().unwrap_or(Path::new(".")))?;
+    // A bare file name has an empty parent.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    probe::probe(folder.unwrap_or(Path::new(".")))?;
     let volume = Arc::new(VolumeFile::open_direct(path)?);
     let geometry = header.geometry;
     let min = ARENA_BLOCKS_MIN * ARENA_BLOCK as u64;
