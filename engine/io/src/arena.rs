@@ -10,13 +10,11 @@ use std::io;
 use std::mem;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::Arc;
-
-use tokio::sync::Notify;
 
 use crate::mapping::Mapping;
 use crate::slots::{self, Slots};
 use crate::spare::Spare;
+use crate::sync::{Arc, Notify};
 use crate::{BLOCK, round_up_to_block};
 
 /// Bytes in one arena block; blocks are aligned to it.

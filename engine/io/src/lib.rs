@@ -11,13 +11,17 @@ pub mod arena;
 pub mod buffers;
 mod chunk;
 pub mod clock;
+mod event;
 mod mapping;
 pub mod probe;
 mod ring_setup;
 pub mod runtime;
 mod slots;
+#[cfg(test)]
+mod slots_tests;
 pub mod socket;
 mod spare;
+mod sync;
 pub mod volume;
 
 pub use appender_ring::{Completion, Full, Waker, WriteRing, WriteSource};

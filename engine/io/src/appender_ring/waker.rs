@@ -1,10 +1,11 @@
-//! Ends the ring thread's wait from any other thread.
+//! Ends the ring thread's wait from any other thread. `tests/loom_waker.rs` runs this file through
+//! every order of its steps.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use crate::event::EventFd;
+use crate::sync::{Arc, AtomicBool, Ordering};
 
 /// Wakes the ring's thread. Cheap to clone; many wakes before the ring looks are one wake-up.
 #[derive(Clone, Debug)]
@@ -14,23 +15,15 @@ pub struct Waker {
 
 #[derive(Debug)]
 struct Inner {
-    /// An eventfd. `&File` reads and writes, so no lock is needed.
-    event: File,
+    event: EventFd,
     /// A wake-up is on its way and the ring has not seen it yet: no second system call.
     signalled: AtomicBool,
 }
 
 impl Waker {
     pub(super) fn new() -> io::Result<Waker> {
-        // SAFETY: the call takes two integers and returns a new descriptor or -1.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `fd` was just made and nobody else owns it.
-        let event = unsafe { File::from_raw_fd(fd) };
-        let signalled = AtomicBool::new(false);
-        Ok(Waker { inner: Arc::new(Inner { event, signalled }) })
+        let inner = Inner { event: EventFd::new()?, signalled: AtomicBool::new(false) };
+        Ok(Waker { inner: Arc::new(inner) })
     }
 
     /// Ends the current wait, or the next one. Queue the work first, then call this.
@@ -38,17 +31,18 @@ impl Waker {
         if self.inner.signalled.swap(true, Ordering::AcqRel) {
             return;
         }
-        // Any count but 0 makes it readable, in either byte order. It cannot overflow: the ring
-        // resets it before a second signal is possible.
-        let written = (&self.inner.event).write(&[1; 8]);
-        debug_assert!(written.is_ok());
+        // The count cannot overflow: the ring takes it before a second signal is possible.
+        let signalled = self.inner.event.signal();
+        debug_assert!(signalled.is_ok());
     }
 
     /// Takes the wake-up. Whoever calls `wake` from here on signals anew; whoever called it
     /// before has queued its work where the ring's thread now looks.
+    ///
+    /// In this order: were the flag lowered first, a `wake` in between would raise it again, its
+    /// signal would be taken here, and no later `wake` would signal any more.
     pub(super) fn reset(&self) {
-        let mut count = [0u8; 8];
-        let _ = (&self.inner.event).read(&mut count);
+        self.inner.event.take();
         self.inner.signalled.swap(false, Ordering::AcqRel);
     }
 }
