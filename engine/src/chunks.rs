@@ -11,16 +11,16 @@ use crate::error::ReadError;
 use crate::read;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use tapeloop_format::{BLOCK, CHUNK, RecordHeader, round_up};
+use tapeloop_format::RecordHeader;
 use tapeloop_io::{Chunk, ReadBuf};
 use tapeloop_log::Location;
+use tapeloop_log::read::{First, PayloadRead, PayloadReads};
 
-/// Payload bytes per read of the drive.
-pub(crate) const READ_LEN: u64 = 4 * CHUNK as u64;
 /// Reads in flight for one reader: one being sent from, the next under way.
 const PIPELINE: usize = 2;
 
@@ -33,6 +33,21 @@ pub(crate) struct OnDrive {
     pub(crate) location: Location,
     /// The first bytes of the record, if they came with the header.
     pub(crate) first: Option<ReadBuf>,
+}
+
+impl OnDrive {
+    /// `buf` is what was read to find the header.
+    pub(crate) fn new(
+        header: RecordHeader,
+        location: Location,
+        first: First,
+        buf: &ReadBuf,
+    ) -> OnDrive {
+        let shape = header.shape();
+        let has_payload = first == First::Payload || shape.is_inline();
+        let first = has_payload.then(|| buf.slice(0..shape.record_len.min(buf.len())));
+        OnDrive { header: Rc::new(header), location, first }
+    }
 }
 
 /// The bytes of an object, or of a range of it.
@@ -50,27 +65,19 @@ enum Source {
 }
 
 struct Drive {
-    record: OnDrive,
-    /// Offset in the payload where the next read starts; a multiple of CHUNK.
-    next_read: u64,
-    reads: VecDeque<(u64, PendingRead)>,
+    location: Location,
+    first: Option<ReadBuf>,
+    reads: PayloadReads,
+    under_way: VecDeque<(PayloadRead, PendingRead)>,
 }
 
 impl Chunks {
-    pub(crate) fn arena(
-        shared: Arc<Shared>,
-        body: Arc<Body>,
-        range: std::ops::Range<u64>,
-    ) -> Chunks {
+    pub(crate) fn arena(shared: Arc<Shared>, body: Arc<Body>, range: Range<u64>) -> Chunks {
         Chunks { shared, source: Source::Arena(body), position: range.start, end: range.end }
     }
 
-    pub(crate) fn drive(
-        shared: Arc<Shared>,
-        record: OnDrive,
-        range: std::ops::Range<u64>,
-    ) -> Chunks {
-        let source = Source::Drive(Drive::new(record, range.start));
+    pub(crate) fn drive(shared: Arc<Shared>, record: OnDrive, range: Range<u64>) -> Chunks {
+        let source = Source::Drive(Drive::new(record, range.clone()));
         Chunks { shared, source, position: range.start, end: range.end }
     }
 
@@ -97,7 +104,7 @@ impl Chunks {
                 }
                 next => next,
             },
-            Source::Drive(drive) => drive.next(&self.shared, self.position, self.end).await,
+            Source::Drive(drive) => drive.next(&self.shared).await,
         };
         match &next {
             Some(Ok(chunk)) => {
@@ -116,114 +123,62 @@ impl Chunks {
         };
         let stored = body.stored().expect("only stored bodies leave the arena");
         let key = body.key.as_bytes();
-        match read::record(&self.shared, stored.location, key, read::First::Header).await {
-            Ok(read::At::Record(record)) => {
-                let mut drive = Drive::new(record, self.position);
-                let next = drive.next(&self.shared, self.position, self.end).await;
-                self.source = Source::Drive(drive);
-                next
-            }
-            Ok(_) => Some(Err(ReadError::Recycled)),
-            Err(error) => Some(Err(error)),
-        }
+        let record = match read::record(&self.shared, stored.location, key).await {
+            Ok(record) => record,
+            Err(error) => return Some(Err(error)),
+        };
+        let mut drive = Drive::new(record, self.position..self.end);
+        let next = drive.next(&self.shared).await;
+        self.source = Source::Drive(drive);
+        next
     }
 }
 
 impl Drive {
-    fn new(record: OnDrive, position: u64) -> Drive {
-        let next_read = position - position % CHUNK as u64;
-        Drive { record, next_read, reads: VecDeque::new() }
+    fn new(record: OnDrive, range: Range<u64>) -> Drive {
+        let OnDrive { header, location, first } = record;
+        let reads = PayloadReads::new(header, location, range);
+        Drive { location, first, reads, under_way: VecDeque::new() }
     }
 
-    async fn next(
-        &mut self,
-        shared: &Arc<Shared>,
-        position: u64,
-        end: u64,
-    ) -> Option<Result<Chunk, ReadError>> {
-        if let Some(chunk) = self.take_first_read(shared, position, end) {
-            self.fill_pipeline(shared, end).await;
+    async fn next(&mut self, shared: &Arc<Shared>) -> Option<Result<Chunk, ReadError>> {
+        if let Some(chunk) = self.take_first_read(shared) {
+            self.fill_pipeline(shared).await;
             return Some(chunk);
         }
-        self.fill_pipeline(shared, end).await;
-        let (start, read) = self.reads.pop_front().expect("bytes are left, so a read is under way");
-        let buf = match read.await {
+        self.fill_pipeline(shared).await;
+        let (read, pending) = self.under_way.pop_front().expect("bytes are left, so one is read");
+        let buf = match pending.await {
             Ok(buf) => buf,
             Err(error) => return Some(Err(error)),
         };
-        if let Err(error) = self.verify(shared, start, &buf) {
-            return Some(Err(error));
-        }
-        self.fill_pipeline(shared, end).await;
-        let payload_end = self.record.header.payload_len.min(start + READ_LEN);
-        let (from, to) = (position - start, payload_end.min(end) - start);
-        Some(Ok(Chunk::from(buf).slice(from as usize..to as usize)))
+        let fed = self.reads.feed(&shared.directory, shared.store_id.salt(), &read, &buf);
+        let part = match fed {
+            Ok(part) => part,
+            Err(refusal) => return Some(Err(read::refused(&self.location, refusal))),
+        };
+        self.fill_pipeline(shared).await;
+        Some(Ok(Chunk::from(buf).slice(part)))
     }
 
     /// The bytes that were read with the header.
-    fn take_first_read(
-        &mut self,
-        shared: &Arc<Shared>,
-        position: u64,
-        end: u64,
-    ) -> Option<Result<Chunk, ReadError>> {
-        let first = self.record.first.take()?;
-        let header = &self.record.header;
-        let payload_offset = header.shape().payload_offset;
-        let held = (first.len() - payload_offset) as u64;
-        // Only whole chunks can be verified.
-        let whole = if held >= header.payload_len {
-            header.payload_len
-        } else {
-            held - held % CHUNK as u64
-        };
-        if position >= whole {
-            return None;
-        }
-        let start = position - position % CHUNK as u64;
-        let bytes = &first[payload_offset + start as usize..payload_offset + whole as usize];
-        if let Err(error) = self.verify(shared, start, bytes) {
-            return Some(Err(error));
-        }
-        self.next_read = whole;
-        let (from, to) = (position as usize, whole.min(end) as usize);
-        Some(Ok(Chunk::from(first).slice(payload_offset + from..payload_offset + to)))
-    }
-
-    /// Checks every chunk in `bytes`, which start at payload offset `start`.
-    fn verify(&self, shared: &Shared, start: u64, bytes: &[u8]) -> Result<(), ReadError> {
-        let header = &self.record.header;
-        let mut index = (start / CHUNK as u64) as usize;
-        let mut rest = bytes;
-        while index < header.chunk_crcs.len() && rest.len() >= header.chunk_len(index) {
-            let (chunk, behind) = rest.split_at(header.chunk_len(index));
-            if let Err(error) = header.verify_chunk(shared.store_id.salt(), index, chunk) {
-                return Err(read::unverified(shared, &self.record.location, error));
-            }
-            rest = behind;
-            index += 1;
-        }
-        assert!(index as u64 * CHUNK as u64 >= start, "at least one chunk was there");
-        Ok(())
+    fn take_first_read(&mut self, shared: &Shared) -> Option<Result<Chunk, ReadError>> {
+        let first = self.first.take()?;
+        let fed = self.reads.feed_first(&shared.directory, shared.store_id.salt(), &first)?;
+        let part = fed.map_err(|refusal| read::refused(&self.location, refusal));
+        Some(part.map(|part| Chunk::from(first).slice(part)))
     }
 
     /// Keeps reads ahead of the sender, started before they are waited for.
-    async fn fill_pipeline(&mut self, shared: &Arc<Shared>, end: u64) {
-        let payload_len = self.record.header.payload_len;
-        while self.reads.len() < PIPELINE && self.next_read < payload_len.min(end) {
-            let len = (payload_len - self.next_read).min(READ_LEN);
-            let location = self.record.location;
-            let payload = self.record.header.shape().payload_offset as u64;
-            let offset = location.offset + payload + self.next_read;
-            let len = round_up(len as usize, BLOCK);
-            let mut read: PendingRead =
-                Box::pin(read::zone(Arc::clone(shared), location, offset, len));
-            let started = std::future::poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await;
+    async fn fill_pipeline(&mut self, shared: &Arc<Shared>) {
+        while self.under_way.len() < PIPELINE {
+            let Some(read) = self.reads.next_read() else { return };
+            let mut pending: PendingRead = Box::pin(read::zone(Arc::clone(shared), read.at));
+            let started = std::future::poll_fn(|cx| Poll::Ready(pending.as_mut().poll(cx))).await;
             if let Poll::Ready(done) = started {
-                read = Box::pin(std::future::ready(done));
+                pending = Box::pin(std::future::ready(done));
             }
-            self.reads.push_back((self.next_read, read));
-            self.next_read += READ_LEN;
+            self.under_way.push_back((read, pending));
         }
     }
 }

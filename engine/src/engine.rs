@@ -3,24 +3,21 @@
 use crate::admission::Admission;
 use crate::appender::{Command, Door};
 use crate::body::Body;
-use crate::chunks::OnDrive;
 use crate::error::{OpenError, PutError, ReadError};
 use crate::live::Live;
 use crate::object::Object;
 use crate::open::{self, RecoverySummary};
 use crate::options::Options;
-use crate::read::{self, At, First};
+use crate::read;
 use crate::upload::{PutOptions, Upload};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use tapeloop_format::{Geometry, Key, KeyHash, KeyHasher, METADATA_LEN_MAX, StoreId};
+use tapeloop_format::{Geometry, Key, KeyHasher, METADATA_LEN_MAX, StoreId};
 use tapeloop_io::{VolumeFile, clock};
+use tapeloop_log::read::First;
 use tapeloop_log::{Append, Directory, LogStats, Op, StoreClock};
 use tokio::sync::oneshot;
-
-/// Looks into the index for one GET, when zones are reused under it.
-const FIND_ATTEMPTS_MAX: u32 = 3;
 
 /// What all threads share.
 pub(crate) struct Shared {
@@ -138,39 +135,11 @@ impl Engine {
             if stored.expires_ms > shared.now_ms() {
                 return Ok(Some(Object::in_arena(shared, body, &stored)));
             }
-        } else if let Some(record) = self.find_on_drive(key, &hash, first).await? {
+        } else if let Some(record) = read::find(shared, key.as_bytes(), hash, first).await? {
             return Ok(Some(Object::on_drive(shared, record)));
         }
         let upload = shared.live.upload(&hash).filter(|body| body.key == *key);
         Ok(upload.map(|body| Object::uploading(shared, body)))
-    }
-
-    /// A zone may be reused between the look into the index and the read: then the index knows
-    /// better by now. A key that moves on every time is being overwritten faster than a drive can
-    /// be read.
-    async fn find_on_drive(
-        &self,
-        key: &Key,
-        hash: &KeyHash,
-        first: First,
-    ) -> Result<Option<OnDrive>, ReadError> {
-        let shared = &self.shared;
-        for _ in 0..FIND_ATTEMPTS_MAX {
-            let mut moved = false;
-            for location in shared.directory.lookup(hash).iter() {
-                match read::record(shared, location, key.as_bytes(), first).await? {
-                    At::Record(record) if record.header.expires_ms > shared.now_ms() => {
-                        return Ok(Some(record));
-                    }
-                    At::Record(_) | At::OtherKey => {}
-                    At::Moved => moved = true,
-                }
-            }
-            if !moved {
-                return Ok(None);
-            }
-        }
-        Err(ReadError::Recycled)
     }
 
     /// Deletes a key, durably. True if it existed.

@@ -1,28 +1,19 @@
 //! Reading records from the drive on the calling runtime's own ring.
 
-use crate::chunks::{OnDrive, READ_LEN};
+use crate::chunks::OnDrive;
 use crate::engine::Shared;
 use crate::error::ReadError;
 use std::cell::RefCell;
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tapeloop_format::{FormatError, METADATA_LEN_MAX, RecordHeader, RecordShape, StoreId};
+use tapeloop_format::{FormatError, KeyHash, StoreId};
 use tapeloop_io::{DiskReader, ReadBuf};
 use tapeloop_log::Location;
+use tapeloop_log::read::{self as log_read, Find, FindStep, First, Refusal, Verdict, ZoneRead};
 
 /// A read that takes longer fails: the drive hangs.
 const READ_TIMEOUT_MS: u64 = 4_500;
-
-/// How much of a record to read at first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum First {
-    /// The header only.
-    Header,
-    /// The header and the first 256 KiB of payload in one read.
-    Payload,
-}
 
 thread_local! {
     /// This thread's readers, one per open store. Emptied before the runtime ends: their
@@ -53,19 +44,11 @@ fn reader(shared: &Shared) -> io::Result<DiskReader> {
 }
 
 /// Reads part of a zone.
-pub(crate) async fn zone(
-    shared: Arc<Shared>,
-    location: Location,
-    offset: u64,
-    len: usize,
-) -> Result<ReadBuf, ReadError> {
-    let failed = |error: io::Error| ReadError::Io {
-        zone: location.zone,
-        offset,
-        message: error.to_string(),
-    };
+pub(crate) async fn zone(shared: Arc<Shared>, read: ZoneRead) -> Result<ReadBuf, ReadError> {
+    let ZoneRead { zone, offset, len } = read;
+    let failed = |error: io::Error| ReadError::Io { zone, offset, message: error.to_string() };
     let reader = reader(&shared).map_err(failed)?;
-    let start = shared.geometry.zone_offset(location.zone) + offset;
+    let start = shared.geometry.zone_offset(zone) + offset;
     let waited = Duration::from_millis(READ_TIMEOUT_MS);
     match tokio::time::timeout(waited, reader.read(0, start, len)).await {
         Ok(result) => result.map_err(failed),
@@ -73,63 +56,51 @@ pub(crate) async fn zone(
     }
 }
 
-/// What lies where the index pointed.
-pub(crate) enum At {
-    /// The key's record.
-    Record(OnDrive),
-    /// Another key's record: the index knows only 60 bits of a hash.
-    OtherKey,
-    /// Bytes of a later lap: the zone was reused since the index was asked.
-    Moved,
+/// Finds the record of `key` on the drive.
+pub(crate) async fn find(
+    shared: &Arc<Shared>,
+    key: &[u8],
+    hash: KeyHash,
+    first: First,
+) -> Result<Option<OnDrive>, ReadError> {
+    let (directory, salt) = (&shared.directory, shared.store_id.salt());
+    let mut find = Find::new(directory, hash, key, first);
+    loop {
+        let (location, read) = match find.step(directory) {
+            FindStep::Read(location, read) => (location, read),
+            FindStep::Absent => return Ok(None),
+            FindStep::Recycled => return Err(ReadError::Recycled),
+        };
+        let buf = zone(Arc::clone(shared), read).await?;
+        let fed = find.feed(directory, salt, shared.now_ms(), &location, &buf);
+        if let Some(header) = fed.map_err(|error| damaged(&location, error))? {
+            return Ok(Some(OnDrive::new(header, location, first, &buf)));
+        }
+    }
 }
 
-/// Reads the record of `key` at `location`.
+/// Reads the record of `key` that is known to lie at `location`.
 pub(crate) async fn record(
     shared: &Arc<Shared>,
     location: Location,
     key: &[u8],
-    first: First,
-) -> Result<At, ReadError> {
-    // The metadata is not known yet: the longest decides how far the header may reach.
-    let payload_len = u64::from(location.len);
-    let longest = RecordShape::of(key.len(), METADATA_LEN_MAX, payload_len);
-    let wanted = match first {
-        First::Header => longest.header_blocks_len(),
-        First::Payload => longest.record_len.min(longest.payload_offset + READ_LEN as usize),
-    };
-    let wanted = tapeloop_format::round_up(wanted, tapeloop_format::BLOCK);
-    let room = shared.geometry.zone_size() - location.offset;
-    let len = wanted.min(room as usize);
-    let buf = zone(Arc::clone(shared), location, location.offset, len).await?;
-    let header = match decode(shared, &location, &buf) {
-        Ok(header) => header,
-        Err(error) => {
-            let moved = !shared.directory.is_servable(location.zone, location.lap);
-            return if moved { Ok(At::Moved) } else { Err(damaged(&location, error)) };
-        }
-    };
-    if *header.key != *key {
-        return Ok(At::OtherKey);
+) -> Result<OnDrive, ReadError> {
+    let (directory, salt) = (&shared.directory, shared.store_id.salt());
+    let first = First::Header;
+    let read = log_read::first_read(directory, key.len(), &location, first);
+    let buf = zone(Arc::clone(shared), read).await?;
+    match log_read::judge(directory, salt, key, &location, &buf) {
+        Verdict::Record(header) => Ok(OnDrive::new(header, location, first, &buf)),
+        Verdict::OtherKey | Verdict::Moved => Err(ReadError::Recycled),
+        Verdict::Damaged(error) => Err(damaged(&location, error)),
     }
-    let end = header.shape().record_len.min(buf.len());
-    let first = (first == First::Payload || header.shape().is_inline()).then(|| buf.slice(0..end));
-    Ok(At::Record(OnDrive { header: Rc::new(header), location, first }))
 }
 
-fn decode(shared: &Shared, location: &Location, bytes: &[u8]) -> Result<RecordHeader, FormatError> {
-    let header = RecordHeader::decode(bytes, shared.store_id.salt())?;
-    // Base positions are multiples of the zone size, so the offset is bound with zone and lap.
-    let zone_size = shared.geometry.zone_size();
-    let base = header.position - header.position % zone_size;
-    header.expect(location.zone, location.lap, base + location.offset)?;
-    Ok(header)
-}
-
-/// Bytes that do not verify: damage, or a zone reused under the reader.
-pub(crate) fn unverified(shared: &Shared, location: &Location, error: FormatError) -> ReadError {
-    match shared.directory.is_servable(location.zone, location.lap) {
-        true => damaged(location, error),
-        false => ReadError::Recycled,
+/// Bytes that are not given out, in the reader's words.
+pub(crate) fn refused(location: &Location, refusal: Refusal) -> ReadError {
+    match refusal {
+        Refusal::Moved => ReadError::Recycled,
+        Refusal::Damaged(error) => damaged(location, error),
     }
 }
 

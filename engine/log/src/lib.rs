@@ -14,6 +14,7 @@ mod index;
 mod log;
 mod phase;
 mod prepare;
+pub mod read;
 mod recent;
 mod reclaim;
 mod recover;
