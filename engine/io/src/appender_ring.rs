@@ -3,7 +3,8 @@
 //! - One completion per push, carrying the caller's token, in no particular order.
 //! - A flush covers the writes whose completion was popped before it was pushed, no others.
 //! - The memory of an operation belongs to the ring until the kernel is done with it; dropping
-//!   the ring waits for what the kernel already has and discards what it has not.
+//!   the ring waits for what the kernel already has and discards what it has not. A drive that
+//!   does not answer within [`DROP_WAIT_MAX`] keeps the memory: it is never used again.
 
 mod ops;
 mod waker;
@@ -36,6 +37,9 @@ pub const SUBMIT_MAX: usize = 32;
 
 /// Kernel operations (pieces of at most [`OPERATION_MAX`]) that may be queued or in flight.
 pub const QUEUE_MAX: usize = 1024;
+
+/// How long a dropped ring waits for a drive that brings nothing to its end.
+pub const DROP_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The longest wait. Nobody waits so long for nothing; it keeps deadlines representable.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -71,6 +75,8 @@ pub struct WriteRing {
     waker: Waker,
     wake_armed: bool,
     woken: bool,
+    /// How long to wait for the drive at the end.
+    drop_wait: Duration,
     /// SINGLE_ISSUER binds the ring to its thread.
     _not_send: PhantomData<*const ()>,
 }
@@ -93,6 +99,7 @@ impl WriteRing {
             waker: Waker::new()?,
             wake_armed: false,
             woken: false,
+            drop_wait: DROP_WAIT_MAX,
             _not_send: PhantomData,
         })
     }
@@ -173,6 +180,22 @@ impl WriteRing {
     /// The next finished push, if any.
     pub fn pop(&mut self) -> Option<Completion> {
         self.done.pop_front()
+    }
+
+    /// Bytes of the pushes that have not ended: memory that nobody else may use.
+    pub fn bytes_held(&self) -> u64 {
+        self.ops.bytes()
+    }
+
+    /// Forgets every push of which the kernel has nothing: they will never complete. Those of
+    /// which it has a part complete with ECANCELED when the kernel is done with that part.
+    pub fn discard_queued(&mut self) {
+        self.ops.discard_queued();
+    }
+
+    /// The drive hangs: the end of the ring does not wait for it.
+    pub fn abandon(&mut self) {
+        self.drop_wait = Duration::ZERO;
     }
 
     fn check_room<T>(&self, needed: usize, pushed: T) -> Result<T, Full<T>> {
@@ -267,13 +290,18 @@ impl WriteRing {
 impl Drop for WriteRing {
     fn drop(&mut self) {
         self.ops.discard_queued();
+        let mut deadline = Instant::now() + self.drop_wait;
         while self.in_flight > 0 {
-            if self.enter(1, Duration::from_secs(1)).is_err() {
+            let (before, left) = (self.in_flight, deadline - Instant::now().min(deadline));
+            if left.is_zero() || self.enter(1, left).is_err() {
                 // The kernel may still write to or read from this memory: never free it.
                 mem::forget(mem::take(&mut self.ops));
                 return;
             }
             self.reap();
+            if self.in_flight < before {
+                deadline = Instant::now() + self.drop_wait;
+            }
         }
     }
 }

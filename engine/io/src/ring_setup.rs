@@ -47,6 +47,21 @@ pub(crate) fn build(entries: u32) -> io::Result<(IoUring, RingFlags)> {
     Err(refused.expect("the ladder is not empty"))
 }
 
+/// Lets this thread's rings have so many kernel threads for reads and writes that cannot run
+/// inline, if it is more than they have. The bound is the thread's, whichever ring asks. Kernels
+/// before 5.15 keep their own.
+pub(crate) fn allow_io_workers(count: usize) -> io::Result<()> {
+    let asking = IoUring::new(1)?;
+    // Zeros change nothing and bring back what is.
+    let mut limits = [0; 2];
+    asking.submitter().register_iowq_max_workers(&mut limits)?;
+    let wanted = u32::try_from(count).unwrap_or(u32::MAX);
+    if wanted <= limits[0] {
+        return Ok(());
+    }
+    asking.submitter().register_iowq_max_workers(&mut [wanted, 0])
+}
+
 fn try_build(entries: u32, flags: RingFlags) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     if flags.single_issuer {
@@ -74,5 +89,28 @@ impl fmt::Display for RingFlags {
         ];
         let set: Vec<&str> = names.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
         if set.is_empty() { f.write_str("default") } else { f.write_str(&set.join("+")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn io_workers_allowed_by_one_ring_are_the_whole_threads() {
+        let ring = IoUring::new(8).expect("a ring");
+        // A new ring each time: who asks a ring that has a limit of its own sets it again.
+        let allowed = || {
+            let mut limits = [0; 2];
+            let asked = IoUring::new(1).expect("a ring");
+            asked.submitter().register_iowq_max_workers(&mut limits).expect("Linux 5.15");
+            limits[0]
+        };
+        let before = allowed();
+        allow_io_workers(before as usize + 40).expect("asked");
+        assert_eq!(allowed(), before + 40);
+        allow_io_workers(1).expect("asked");
+        assert_eq!(allowed(), before + 40, "never fewer");
+        drop(ring);
     }
 }

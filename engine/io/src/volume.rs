@@ -14,8 +14,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::buffers::AlignedBuf;
 use crate::runtime::READS_PER_DRIVE_MAX;
@@ -33,7 +34,7 @@ pub struct VolumeFile {
     access: Access,
     is_device: bool,
     /// Turns at the drive, shared by the readers of all runtimes.
-    read_slots: Semaphore,
+    read_slots: Arc<Semaphore>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl VolumeFile {
         // Metadata of a block device says 0: its size is where its end is.
         let len = file.seek(SeekFrom::End(0)).map_err(|e| VolumeError::io("size", path, e))?;
         let path = path.to_path_buf();
-        let read_slots = Semaphore::new(READS_PER_DRIVE_MAX);
+        let read_slots = Arc::new(Semaphore::new(READS_PER_DRIVE_MAX));
         Ok(VolumeFile { file, path, len, access, is_device, read_slots })
     }
 
@@ -189,9 +190,14 @@ impl VolumeFile {
         self.file.try_clone()
     }
 
+    /// Reads of the data path that have their turn at the drive now.
+    pub fn reads_in_flight(&self) -> usize {
+        READS_PER_DRIVE_MAX - self.read_slots.available_permits()
+    }
+
     /// A turn at the drive for one read, first come first served.
-    pub(crate) async fn read_slot(&self) -> SemaphorePermit<'_> {
-        self.read_slots.acquire().await.expect("never closed")
+    pub(crate) async fn read_slot(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.read_slots).acquire_owned().await.expect("never closed")
     }
 }
 

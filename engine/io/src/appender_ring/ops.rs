@@ -120,9 +120,16 @@ pub(super) struct Ops {
     ops: Slab<Op>,
     pieces: Slab<Piece>,
     queued: VecDeque<usize>,
+    /// Of all operations.
+    bytes: u64,
 }
 
 impl Ops {
+    /// Bytes of the operations that live.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Pieces queued or with the kernel.
     pub(super) fn pieces(&self) -> usize {
         self.pieces.len
@@ -154,6 +161,7 @@ impl Ops {
     fn push(&mut self, token: u64, work: Work, offset: u64, len: usize, memory: &[libc::iovec]) {
         assert!(len > 0 && u32::try_from(len).is_ok(), "one push of {len} bytes");
         let pieces_left = len.div_ceil(OPERATION_MAX);
+        self.bytes += len as u64;
         let op = self.ops.insert(Op { token, work, offset, len, pieces_left, error: None });
         for start in (0..len).step_by(OPERATION_MAX) {
             let range = start..len.min(start + OPERATION_MAX);
@@ -209,20 +217,23 @@ impl Ops {
         let finished = op.pieces_left == 0;
         let op_index = self.pieces.remove(index).op;
         if finished {
-            PieceEnd::OperationDone(finish(self.ops.remove(op_index)))
+            let op = self.ops.remove(op_index);
+            self.bytes -= op.len as u64;
+            PieceEnd::OperationDone(finish(op))
         } else {
             PieceEnd::Continues
         }
     }
 
-    /// Forgets the pieces the kernel does not have.
+    /// Forgets the pieces the kernel does not have. What it has a part of ends with an error.
     pub(super) fn discard_queued(&mut self) {
         for index in mem::take(&mut self.queued) {
             let op_index = self.pieces.remove(index).op;
             let op = self.ops.get_mut(op_index);
             op.pieces_left -= 1;
+            op.error.get_or_insert(os_error(-libc::ECANCELED));
             if op.pieces_left == 0 {
-                self.ops.remove(op_index);
+                self.bytes -= self.ops.remove(op_index).len as u64;
             }
         }
     }
@@ -436,7 +447,9 @@ mod tests {
         let piece = ops.next_entry(FD).unwrap().get_user_data();
         ops.discard_queued();
         assert_eq!((ops.pieces(), ops.ops.len), (1, 1), "the kernel still has one");
-        finished(ops.piece_ended(piece, OPERATION_MAX as i32));
-        assert_eq!((ops.pieces(), ops.ops.len), (0, 0));
+        assert_eq!(ops.bytes(), 2 * OPERATION_MAX as u64, "its memory is held whole");
+        let error = finished(ops.piece_ended(piece, OPERATION_MAX as i32)).result.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ECANCELED), "half of it was never written");
+        assert_eq!((ops.pieces(), ops.ops.len, ops.bytes()), (0, 0, 0));
     }
 }

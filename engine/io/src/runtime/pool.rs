@@ -1,4 +1,6 @@
-//! Read buffers of one runtime: two classes, a fixed count of each, first come first served.
+//! Read buffers of one runtime: two classes, a fixed count of each, shared out evenly among the
+//! drives, and first come first served within a share. So a drive that hangs with reads in flight
+//! keeps no other drive's readers waiting for memory.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -28,9 +30,9 @@ pub struct ReadPool {
 
 struct Class {
     size: usize,
-    /// One permit per buffer. It hands out turns fairly; the buffer may follow a moment later,
-    /// when a dropped read left it with the kernel.
-    turns: Arc<Semaphore>,
+    /// For each drive, one permit per buffer of its share. It hands out turns fairly; the buffer
+    /// may follow a moment later, when a dropped read left it with the kernel.
+    turns: Box<[Arc<Semaphore>]>,
     store: Store,
 }
 
@@ -46,15 +48,18 @@ struct PlainStore {
 }
 
 impl ReadPool {
-    /// `large` buffers of [`READ_BUF`] and eight times as many of [`SMALL_READ_BUF`], registered
-    /// with this thread's ring if the memory-lock limit allows it.
-    pub(crate) fn new(large: usize) -> io::Result<ReadPool> {
+    /// At most `large` buffers of [`READ_BUF`] and eight times as many of [`SMALL_READ_BUF`], the
+    /// same number for each drive, registered with this thread's ring if the memory-lock limit
+    /// allows it.
+    pub(crate) fn new(large: usize, drives: usize) -> io::Result<ReadPool> {
+        let share = large.checked_div(drives).unwrap_or(0);
+        let large = share * drives;
         let small = large * SMALL_PER_LARGE;
         if large == 0 || large + small > BUFFERS_MAX {
             let most = BUFFERS_MAX / (SMALL_PER_LARGE + 1);
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("{large} read buffers for a runtime: 1 to {most}"),
+                format!("{large} read buffers for a runtime with {drives} drives: 1 to {most}"),
             ));
         }
         let make = |count: usize, len: usize| (0..count).map(move |_| AlignedBuf::zeroed(len));
@@ -77,7 +82,8 @@ impl ReadPool {
                 let free = RefCell::new(make(count, size).collect());
                 Store::Plain(Rc::new(PlainStore { free, returned: Notify::new() }))
             };
-            Rc::new(Class { size, turns: Arc::new(Semaphore::new(count)), store })
+            let turns = (0..drives).map(|_| Arc::new(Semaphore::new(count / drives))).collect();
+            Rc::new(Class { size, turns, store })
         };
         let (small, large) = (class(small, SMALL_READ_BUF), class(large, READ_BUF));
         Ok(ReadPool { small, large, registered })
@@ -90,24 +96,30 @@ impl ReadPool {
 
     /// Large buffers nobody holds.
     pub fn free_large(&self) -> usize {
-        self.large.turns.available_permits()
+        self.large.free()
     }
 
     /// Small buffers nobody holds.
     pub fn free_small(&self) -> usize {
-        self.small.turns.available_permits()
+        self.small.free()
     }
 
-    /// A buffer for `len` bytes, in turn.
-    pub(super) async fn get(&self, len: usize) -> Lease {
+    /// A buffer for `len` bytes of one drive, in turn.
+    pub(super) async fn get(&self, drive: usize, len: usize) -> Lease {
         assert!(len <= READ_BUF, "a read of {len} bytes, the largest buffer has {READ_BUF}");
         let class = if len <= SMALL_READ_BUF { &self.small } else { &self.large };
-        let turn = Arc::clone(&class.turns).acquire_owned().await.expect("never closed");
+        let turn = Arc::clone(&class.turns[drive]).acquire_owned().await.expect("never closed");
         let buf = match &class.store {
             Store::Registered(pool) => PoolBuf::Fixed(pool.next(class.size).await),
             Store::Plain(store) => PoolBuf::Plain(store.next().await),
         };
         Lease { buf, turn }
+    }
+}
+
+impl Class {
+    fn free(&self) -> usize {
+        self.turns.iter().map(|turns| turns.available_permits()).sum()
     }
 }
 

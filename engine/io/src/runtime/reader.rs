@@ -1,4 +1,8 @@
 //! Direct reads of volumes on the runtime's ring.
+//!
+//! A read that nobody waits for any more keeps its buffer and its turn at the drive until the
+//! kernel is done with it: a drive that hangs gets no more reads than its share, however often its
+//! readers give up.
 
 use std::fmt;
 use std::io;
@@ -8,10 +12,12 @@ use std::sync::Arc;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::fs::File;
 
+use super::in_flight::{InFlight, Unabandoned};
 use super::pool::{Lease, PoolBuf, ReadBuf, ReadPool};
 use crate::BLOCK;
 use crate::appender_ring::ShortTransfer;
 use crate::buffers::READ_BUF;
+use crate::ring_setup;
 use crate::volume::VolumeFile;
 
 /// Reads one drive works on at once, over all runtimes. NVMe drives reach their throughput with
@@ -29,7 +35,7 @@ pub struct DiskReader {
 }
 
 struct Inner {
-    drives: Vec<Drive>,
+    drives: Vec<Rc<Drive>>,
     pool: ReadPool,
 }
 
@@ -40,16 +46,22 @@ struct Drive {
 }
 
 impl DiskReader {
-    /// Call inside [`block_on`](super::block_on). `pool_buffers` is the count of large buffers.
+    /// Call inside [`block_on`](super::block_on). `pool_buffers` is the count of large buffers,
+    /// shared out evenly among the volumes.
     pub fn new(volumes: &[Arc<VolumeFile>], pool_buffers: usize) -> io::Result<DiskReader> {
         let drives = volumes
             .iter()
             .map(|volume| {
                 let file = File::from_std(volume.try_clone_file()?);
-                Ok(Drive { file, volume: Arc::clone(volume) })
+                Ok(Rc::new(Drive { file, volume: Arc::clone(volume) }))
             })
-            .collect::<io::Result<Vec<Drive>>>()?;
-        let pool = ReadPool::new(pool_buffers)?;
+            .collect::<io::Result<Vec<Rc<Drive>>>>()?;
+        let pool = ReadPool::new(pool_buffers, volumes.len())?;
+        if volumes.len() > 1 {
+            // Reads that the kernel cannot do inline wait for a drive in one of its worker
+            // threads. One drive must never take them all; where the kernel says no, it can.
+            let _ = ring_setup::allow_io_workers(volumes.len() * READS_PER_DRIVE_MAX);
+        }
         Ok(DiskReader { inner: Rc::new(Inner { drives, pool }) })
     }
 
@@ -64,8 +76,8 @@ impl DiskReader {
     }
 
     /// Reads exactly `len` bytes at `offset`, both in whole drive blocks, `len` at most
-    /// [`READ_BUF`]. Reads of up to 8 KiB use the small buffers. Waits for its turn at a buffer,
-    /// then at the drive: nobody holds the drive while waiting for memory.
+    /// [`READ_BUF`]. Reads of up to 8 KiB use the small buffers. Waits for its turn at a buffer
+    /// of the drive's share, then at the drive: nobody holds the drive while waiting for memory.
     pub async fn read(&self, volume: u16, offset: u64, len: usize) -> io::Result<ReadBuf> {
         assert!(len > 0 && len <= READ_BUF && len.is_multiple_of(BLOCK), "a read of {len} bytes");
         assert!(offset.is_multiple_of(BLOCK as u64), "a read at {offset}, not a block boundary");
@@ -74,11 +86,16 @@ impl DiskReader {
             let text = format!("volume {volume} of a reader with {}", drives.len());
             io::Error::new(io::ErrorKind::InvalidInput, text)
         })?;
-        let Lease { buf, turn } = self.inner.pool.get(len).await;
+        let drive = Rc::clone(drive);
+        let Lease { buf, turn } = self.inner.pool.get(usize::from(volume), len).await;
         let slot = drive.volume.read_slot().await;
-        let buf = read_exact(&drive.file, buf, offset, len).await?;
-        drop(slot);
-        Ok(ReadBuf::new(Lease { buf, turn }, len))
+        let in_flight = InFlight::begin();
+        let read = async move {
+            let read = read_exact(&drive.file, buf, offset, len).await;
+            drop((slot, in_flight));
+            read.map(|buf| ReadBuf::new(Lease { buf, turn }, len))
+        };
+        Unabandoned::new(read).await
     }
 }
 
