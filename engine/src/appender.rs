@@ -18,7 +18,7 @@ use tapeloop_format::KeyHash;
 use tapeloop_io::appender_ring::QUEUE_MAX;
 use tapeloop_io::{AlignedBuf, VolumeFile, Waker, WriteRing, WriteSource, clock};
 use tapeloop_log::{
-    Append, AppendError, Event, Io, IoFailure, IoOp, Log, LogStats, Op, StoreClock,
+    Append, AppendError, Event, Io, IoFailure, IoOp, Location, Log, LogStats, Op, StoreClock,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,8 +41,16 @@ pub(crate) type Reply = oneshot::Sender<Result<bool, PutError>>;
 pub(crate) enum Command {
     Put { append: Append, body: Arc<Body>, claim: Claim, reply: Reply },
     Delete { append: Append, reply: Reply },
+    ObjectsOf { zone: u32, reply: oneshot::Sender<Vec<OpenObject>> },
     ListOpen { prefix: Vec<u8>, after: Option<Vec<u8>>, reply: oneshot::Sender<Vec<ListEntry>> },
     Close { reply: oneshot::Sender<()> },
+}
+
+/// An object of an open zone, which no footer lists yet.
+pub(crate) struct OpenObject {
+    pub(crate) key: Box<[u8]>,
+    pub(crate) location: Location,
+    pub(crate) expires_ms: u64,
 }
 
 /// The door to an appender.
@@ -60,6 +68,8 @@ pub(crate) struct Status {
     /// Boot time since which the oldest operation waits for the drive; 0 for none.
     waiting_since_ms: AtomicU64,
     closed: AtomicBool,
+    /// The drive has work of the appender's.
+    busy: AtomicBool,
 }
 
 /// A place in the queue.
@@ -96,6 +106,10 @@ impl Door {
 
     pub(crate) fn fenced(&self) -> Option<IoFailure> {
         *self.status.fenced.lock()
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.status.busy.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -182,6 +196,7 @@ impl Appender {
             self.take_commands();
             self.tick();
             self.pump();
+            self.status.busy.store(self.ring.queued() > 0, Ordering::Relaxed);
             if let Err(error) = self.ring.submit_and_wait(Duration::from_millis(TICK_MS)) {
                 tracing::error!(%error, "the appender's ring failed; the store is read-only");
                 break;
@@ -218,6 +233,15 @@ impl Appender {
                 self.append(append, Some((body, claim)), reply)
             }
             Command::Delete { append, reply } => self.append(append, None, reply),
+            Command::ObjectsOf { zone, reply } => {
+                let objects = self.log.open_objects_of(zone);
+                let copied = objects.map(|(key, location, expires_ms)| OpenObject {
+                    key: key.into(),
+                    location,
+                    expires_ms,
+                });
+                let _ = reply.send(copied.collect());
+            }
             Command::ListOpen { prefix, after, reply } => {
                 let _ = reply.send(self.list_open(&prefix, after.as_deref()));
             }
@@ -373,6 +397,7 @@ impl Appender {
                 }
                 Command::Delete { reply, .. } => drop(reply),
                 Command::ListOpen { reply, .. } => drop(reply),
+                Command::ObjectsOf { reply, .. } => drop(reply),
                 Command::Close { reply } => self.closing.push(reply),
             }
         }

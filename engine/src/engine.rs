@@ -9,6 +9,7 @@ use crate::object::Object;
 use crate::open::{self, RecoverySummary};
 use crate::options::Options;
 use crate::read;
+use crate::scrub::Scrub;
 use crate::upload::{PutOptions, Upload};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ impl Shared {
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,
     appender: Arc<Mutex<Option<JoinHandle<()>>>>,
+    pub(crate) scrub: Arc<Scrub>,
 }
 
 /// Counters and gauges of a store.
@@ -93,8 +95,10 @@ pub enum Health {
 impl Engine {
     /// Opens a store: recovers what a crash left, or refuses and touches nothing.
     pub fn open(options: Options) -> Result<(Engine, RecoverySummary), OpenError> {
+        let scrub = options.scrub;
         let (shared, appender, summary) = open::open(options)?;
-        Ok((Engine { shared, appender: Arc::new(Mutex::new(Some(appender))) }, summary))
+        let scrub = Arc::new(Scrub::start(&shared, scrub)?);
+        Ok((Engine { shared, appender: Arc::new(Mutex::new(Some(appender))), scrub }, summary))
     }
 
     /// Begins an upload. It can be followed at once, and becomes the key's object with its commit.
@@ -214,6 +218,7 @@ impl Engine {
     /// operations on other clones fail from now on, and the volume stays locked until the last of
     /// them is gone. A crash instead loses nothing that was acknowledged.
     pub fn close(self) {
+        self.scrub.close();
         let (reply, answer) = oneshot::channel();
         if self.shared.appender.send_blocking(Command::Close { reply }) {
             let _ = answer.blocking_recv();

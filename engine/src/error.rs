@@ -63,6 +63,9 @@ pub enum OpenError {
         /// Needed.
         min: u64,
     },
+    /// No thread.
+    #[error("cannot start the scrub: {0}")]
+    Scrub(#[from] std::io::Error),
     /// Reading or repairing failed.
     #[error("{}: {context}: {source}", path.display())]
     Io {

@@ -35,6 +35,7 @@ mod object;
 mod open;
 mod options;
 mod read;
+mod scrub;
 mod upload;
 
 pub use chunks::Chunks;
@@ -45,6 +46,10 @@ pub use object::{Object, ObjectInfo};
 pub use open::{RecoverySummary, format, store_now_ms};
 pub use options::{Options, volume_path};
 pub use read::block_on;
+pub use scrub::{
+    ScrubActivity, ScrubCounts, ScrubCycle, ScrubFault, ScrubFinding, ScrubOptions, ScrubPart,
+    ScrubReport, VolumeScrub,
+};
 pub use tapeloop_format::{Geometry, Key, KeyError, StoreId};
 pub use tapeloop_io::{Chunk, Spare, VolumeError, VolumeFile, probe, socket};
 pub use tapeloop_log::{

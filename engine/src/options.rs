@@ -1,5 +1,6 @@
 //! What an engine is opened with.
 
+use crate::scrub::ScrubOptions;
 use std::path::{Path, PathBuf};
 use tapeloop_log::GroupPolicy;
 
@@ -14,6 +15,8 @@ pub struct Options {
     pub read_buffers: usize,
     /// Namespaces with a quota or a guarantee of their own.
     pub groups: Vec<GroupPolicy>,
+    /// How it is scrubbed.
+    pub scrub: ScrubOptions,
 }
 
 impl Options {
@@ -24,6 +27,7 @@ impl Options {
             arena_bytes: 256 << 20,
             read_buffers: 24,
             groups: Vec::new(),
+            scrub: ScrubOptions::default(),
         }
     }
 }

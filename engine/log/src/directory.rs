@@ -84,6 +84,20 @@ impl Directory {
         (lap & 1 == 1).then_some(lap >> 1)
     }
 
+    /// The servable objects in a lap of a zone, in no order. Looks at all of the index: for a zone
+    /// whose own list is damaged.
+    pub fn objects_in(&self, zone: u32, lap: u64) -> Vec<Location> {
+        let mut found = Vec::new();
+        self.index.for_each(|entry| {
+            if let Some((location, true)) = self.locate(&entry)
+                && (location.zone, location.lap) == (zone, lap)
+            {
+                found.push(location);
+            }
+        });
+        found
+    }
+
     /// Geometry of the volume.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry

@@ -177,6 +177,14 @@ impl Index {
         }
     }
 
+    /// Calls `found` with every entry, dead ones included. Looks at all of the index, so it is for
+    /// what happens rarely.
+    pub fn for_each(&self, mut found: impl FnMut(IndexEntry)) {
+        for shard in &self.shards {
+            shard.read().slots.iter().for_each(|slot| found(slot.entry()));
+        }
+    }
+
     /// Adds an entry. `is_live` tells which old entries may be swept if the shard is full.
     pub fn insert(&self, hash: &KeyHash, entry: IndexEntry, is_live: impl Fn(&IndexEntry) -> bool) {
         let (shard, tag) = place(hash);

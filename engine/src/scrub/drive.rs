@@ -1,0 +1,102 @@
+//! One volume as the scrub reads it: a ring of its own, one read at a time. And the one place that
+//! knows what else goes on at that drive.
+
+use super::control::{Control, Halt};
+use crate::appender::{Command, OpenObject};
+use crate::engine::Shared;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tapeloop_io::{AlignedBuf, VolumeFile, WriteRing};
+use tokio::sync::oneshot;
+
+/// How often a read that does not come back is looked after.
+const LOOK: Duration = Duration::from_millis(500);
+/// A read that takes longer is told of.
+const STALL: Duration = Duration::from_secs(4);
+
+/// The volumes that can be scrubbed.
+pub(super) fn volumes(_shared: &Shared) -> Range<u16> {
+    0..1
+}
+
+/// The zones of a volume.
+pub(super) fn zones(shared: &Shared, _volume: u16) -> Range<u32> {
+    0..shared.geometry.zone_count()
+}
+
+fn file(shared: &Shared, _volume: u16) -> &Arc<VolumeFile> {
+    &shared.volume
+}
+
+/// Why the volume should be left alone for now.
+pub(super) fn obstacle(shared: &Shared, _volume: u16) -> Option<String> {
+    if let Some(failure) = shared.appender.fenced() {
+        return Some(format!("the volume is fenced read-only: {failure}"));
+    }
+    let waited_ms = shared.appender.stalled_ms()?;
+    Some(format!("the drive has not answered for {waited_ms} ms"))
+}
+
+/// Do readers or the appender want something of the drive right now?
+pub(super) fn is_busy(shared: &Shared, volume: u16) -> bool {
+    file(shared, volume).reads_in_flight() > 0 || shared.appender.is_busy()
+}
+
+/// The objects of a zone that is open, by its log; none if it is not open.
+pub(super) fn open_objects(shared: &Shared, zone: u32) -> Vec<OpenObject> {
+    let (reply, answer) = oneshot::channel();
+    if !shared.appender.send_blocking(Command::ObjectsOf { zone, reply }) {
+        return Vec::new();
+    }
+    // No answer: it is being closed, which the next read notices.
+    answer.blocking_recv().unwrap_or_default()
+}
+
+/// The reading side of a volume.
+pub(super) struct Drive {
+    ring: WriteRing,
+}
+
+impl Drive {
+    pub(super) fn open(shared: &Shared, volume: u16, control: &Control) -> io::Result<Drive> {
+        let ring = WriteRing::new(Arc::clone(file(shared, volume)), 1)?;
+        control.set_waker(Some(ring.waker()));
+        Ok(Drive { ring })
+    }
+
+    /// Reads whole blocks. `Err` outside: no answer, and none is waited for. `Err` inside: the
+    /// drive's.
+    pub(super) fn read(
+        &mut self,
+        control: &Control,
+        offset: u64,
+        len: usize,
+    ) -> Result<io::Result<AlignedBuf>, Halt> {
+        let begun = Instant::now();
+        let pushed = self.ring.push_read(0, AlignedBuf::zeroed(len), offset);
+        pushed.expect("one read at a time");
+        let mut is_late = false;
+        loop {
+            self.ring.submit_and_wait(LOOK).map_err(Halt::Failed)?;
+            if let Some(done) = self.ring.pop() {
+                if is_late {
+                    control.set_paused(None);
+                }
+                let read = done.result.map(|_| done.buf.expect("a read gives its buffer back"));
+                return Ok(read);
+            }
+            if control.is_stopped() {
+                return Err(Halt::Closed);
+            }
+            let waited = begun.elapsed();
+            if waited > STALL {
+                is_late = true;
+                let waited_ms = waited.as_millis();
+                let cause = format!("the drive has not answered the scrub for {waited_ms} ms");
+                control.set_paused(Some(cause));
+            }
+        }
+    }
+}
