@@ -256,6 +256,7 @@ fn check(config: &Config) -> Result<(), AppError> {
     println!("data plane   http://{} on {} threads", config.listen, config.threads);
     println!("admin plane  http://{}", config.admin_listen);
     println!("ttl          {} unless said otherwise", ttl(config));
+    println!("scrub        {}", scrub(config));
     let names: Vec<String> = config.policies.names().collect();
     let namespaces = if names.is_empty() { "any".to_owned() } else { names.join(", ") };
     println!("namespaces   {namespaces}");
@@ -266,6 +267,17 @@ fn check(config: &Config) -> Result<(), AppError> {
 
 fn ttl(config: &Config) -> String {
     format_duration(config.policies.default.ttl_ms)
+}
+
+fn scrub(config: &Config) -> String {
+    let percent = f64::from(config.scrub.share_permille) / 10.0;
+    match config.scrub.cycle {
+        None => format!("only when asked, with {percent} % of each drive's time"),
+        Some(cycle) => format!(
+            "all within {}, with {percent} % of each drive's time",
+            format_duration(cycle.as_millis() as u64),
+        ),
+    }
 }
 
 /// The directory itself, or the closest one above that exists.

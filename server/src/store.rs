@@ -49,6 +49,7 @@ pub fn open(config: &Config) -> Result<(Engine, RecoverySummary, PathBuf), Store
     let options = Options {
         arena_bytes: config.ram,
         groups: config.policies.groups().map(group).collect(),
+        scrub: config.scrub,
         ..Options::new(&volume)
     };
     let (engine, summary) = Engine::open(options)?;

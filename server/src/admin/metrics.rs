@@ -35,6 +35,7 @@ impl Collector for Scrape {
         self.store(encoder)?;
         self.log(encoder)?;
         self.front_end(encoder)?;
+        super::scrub::metrics(encoder, &self.0.engine.0)?;
         let gets = "Time from the head of a GET to the first byte of its answer";
         latency(encoder, "get_first_byte_seconds", gets, &self.0.counters, |one| &one.get_latency)?;
         let puts = "Time from the last body byte of a PUT to its acknowledgement";

@@ -1,7 +1,9 @@
 //! The admin plane: health, metrics, status and listing, on a listener, thread and runtime of its
-//! own, so that no load on the data plane delays it, nor it them. It only reads.
+//! own, so that no load on the data plane delays it, nor it them. It only reads, but for
+//! a scrub that it may begin.
 
 mod metrics;
+mod scrub;
 mod status;
 
 use crate::net::Counters;
@@ -106,12 +108,13 @@ fn router(watched: Arc<Watched>) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(api_status))
         .route("/api/v1/objects", get(api_objects))
+        .route("/api/v1/scrub", get(scrub::show).post(scrub::begin))
         .with_state(watched)
 }
 
 async fn index() -> &'static str {
     "tapeloop admin plane\n\n/healthz\n/readyz\n/metrics\n/api/v1/status\n\
-     /api/v1/objects?prefix=&after=&limit=\n"
+     /api/v1/objects?prefix=&after=&limit=\n/api/v1/scrub\n"
 }
 
 /// Alive, and able to keep its promises.

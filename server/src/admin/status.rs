@@ -1,6 +1,6 @@
 //! The JSON documents of `/api/v1`. Field names carry their unit and are a promise once released.
 
-use super::Watched;
+use super::{Watched, scrub};
 use crate::net::Counters;
 use serde::Serialize;
 use std::sync::atomic::Ordering;
@@ -17,6 +17,7 @@ pub(super) struct Status {
     store: Store,
     arena: Arena,
     data_plane: DataPlane,
+    scrub: scrub::Summary,
 }
 
 #[derive(Debug, Serialize)]
@@ -156,6 +157,7 @@ pub(super) fn of(watched: &Watched) -> Status {
             objects: stats.arena_objects,
         },
         data_plane: data_plane(watched),
+        scrub: scrub::Summary::of(&engine.scrub_report()),
     }
 }
 

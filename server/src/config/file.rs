@@ -15,6 +15,10 @@ pub(super) struct File {
     #[serde(alias = "admin_listen")]
     pub(super) admin_listen: Option<String>,
     pub(super) threads: Option<u64>,
+    #[serde(alias = "scrub_cycle")]
+    pub(super) scrub_cycle: Option<String>,
+    #[serde(alias = "scrub_share")]
+    pub(super) scrub_share: Option<String>,
     #[serde(alias = "insecure_no_auth")]
     pub(super) insecure_no_auth: Option<bool>,
     #[serde(default)]

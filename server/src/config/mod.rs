@@ -6,6 +6,7 @@
 mod args;
 mod file;
 mod policy;
+mod scrub;
 mod units;
 
 pub use args::{Args, Command};
@@ -16,6 +17,7 @@ use crate::http::target::TTL_SECONDS_MAX;
 use file::{File, OneOrMany};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use tapeloop_engine::ScrubOptions;
 use thiserror::Error;
 
 const MIB: u64 = 1 << 20;
@@ -42,6 +44,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Front-end threads, one ring and one listener each.
     pub threads: usize,
+    /// How the store is scrubbed.
+    pub scrub: ScrubOptions,
     /// Life, acknowledgement and quota by namespace.
     pub policies: Policies,
     /// Where the namespaces can be read again.
@@ -120,6 +124,7 @@ impl Config {
             listen: address(listen, 8080, insecure)?,
             admin_listen: address(admin_listen, 8081, insecure)?,
             threads: threads.map_or(Ok(default_threads()), checked_threads)?,
+            scrub: scrub::options(&file)?,
             policies: policies(default_ttl_ms, &file)?,
             file: args.config.clone(),
         })
