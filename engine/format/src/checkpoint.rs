@@ -1,10 +1,12 @@
-//! Checkpoint: what recovery must know and cannot find in the zones. Two slots, written in turn;
-//! the valid one with the higher sequence counts, so a torn write costs one checkpoint, not both.
+//! Checkpoint: what recovery must know and cannot find in the zones. Two slots on every volume,
+//! written in turn; the valid one with the higher sequence counts, so a torn write costs one
+//! checkpoint, not both. Each speaks for the whole store, on whichever volume it lies: of several
+//! volumes' the newest counts.
 
 use crate::codec::{Field, Reader, Writer, layout_holds};
 use crate::{
-    BLOCK, CHECKPOINT_SLOTS, FormatError, OPEN_ZONES_MAX, StoreId, Structure, ZONE_SIZE_MAX,
-    ZoneLap,
+    BLOCK, CHECKPOINT_SLOTS, FormatError, OPEN_ZONES_MAX, StoreId, Structure, VOLUME_COUNT_MAX,
+    ZONE_SIZE_MAX, ZoneLap,
 };
 
 const MAGIC_BYTES: &[u8; 8] = b"TLCHECKP";
@@ -23,7 +25,8 @@ const NEXT_BASE_POSITION: Field = NEXT_LSN.then("next_base_position", 8);
 const OPEN_ZONE_COUNT: Field = NEXT_BASE_POSITION.then("open_zone_count", 2);
 const RESERVED_A: Field = OPEN_ZONE_COUNT.then("reserved", 6);
 const OPEN_ZONES: Field = RESERVED_A.then("open_zones", OPEN_ZONES_MAX * OPEN_ZONE_LEN);
-const RESERVED_B: Field = OPEN_ZONES.reserved_to(BLOCK - 4);
+const GIVEN_UP: Field = OPEN_ZONES.then("given_up", VOLUME_COUNT_MAX as usize * 8);
+const RESERVED_B: Field = GIVEN_UP.reserved_to(BLOCK - 4);
 const CRC: Field = RESERVED_B.then("crc", 4);
 
 pub(crate) const LAYOUT: &[Field] = &[
@@ -41,11 +44,12 @@ pub(crate) const LAYOUT: &[Field] = &[
     OPEN_ZONE_COUNT,
     RESERVED_A,
     OPEN_ZONES,
+    GIVEN_UP,
     RESERVED_B,
     CRC,
 ];
 const _: () = assert!(layout_holds(LAYOUT, BLOCK));
-const _: () = assert!(OPEN_ZONES.offset == 112 && RESERVED_B.offset == 1648);
+const _: () = assert!(OPEN_ZONES.offset == 112 && GIVEN_UP.offset == 1648);
 
 const MARK_ZONE: Field = Field::first("zone", 4);
 const MARK_RESERVED: Field = MARK_ZONE.then("reserved", 4);
@@ -55,6 +59,9 @@ const OPEN_ZONE_LEN: usize = MARK_DURABLE_LEN.end();
 
 pub(crate) const MARK_LAYOUT: &[Field] = &[MARK_ZONE, MARK_RESERVED, MARK_LAP, MARK_DURABLE_LEN];
 const _: () = assert!(OPEN_ZONE_LEN == 24 && layout_holds(MARK_LAYOUT, OPEN_ZONE_LEN));
+
+/// In [`Checkpoint::given_up`]: the volume is away, and nothing that lies on it counts.
+pub const GIVEN_UP_WHOLLY: u64 = !(BLOCK as u64 - 1);
 
 /// The clocks at one instant, so that store time can go on after a restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,8 +100,11 @@ pub struct Checkpoint {
     pub next_lsn: u64,
     /// Base position of the next zone to be opened.
     pub next_base_position: u64,
-    /// Zones open when the checkpoint was taken, at most [`OPEN_ZONES_MAX`].
+    /// Zones open when the checkpoint was taken, on any volume, at most [`OPEN_ZONES_MAX`].
     pub open_zones: Vec<OpenZoneMark>,
+    /// For each volume: what it holds at base positions below does not count. 0 for a volume that
+    /// the store was never opened without.
+    pub given_up: [u64; VOLUME_COUNT_MAX as usize],
 }
 
 impl Checkpoint {
@@ -125,6 +135,10 @@ impl Checkpoint {
         for (mark, slot) in self.open_zones.iter().zip(marks.chunks_exact_mut(OPEN_ZONE_LEN)) {
             mark.encode_into(slot);
         }
+        let (bases, _) = block[GIVEN_UP.offset..GIVEN_UP.end()].as_chunks_mut::<8>();
+        for (base, slot) in self.given_up.iter().zip(bases) {
+            *slot = base.to_le_bytes();
+        }
         let crc = store_id.salt().crc(&block[..CRC.offset]);
         Writer::new(&mut block[..]).u32(CRC, crc);
         debug_assert_eq!(Checkpoint::decode(&block[..], store_id).as_ref(), Ok(self));
@@ -154,6 +168,7 @@ impl Checkpoint {
             next_lsn: reader.u64(NEXT_LSN),
             next_base_position: reader.u64(NEXT_BASE_POSITION),
             open_zones: decode_marks(&bytes[..BLOCK], usize::from(count))?,
+            given_up: decode_given_up(&reader, &bytes[..BLOCK])?,
         };
         reader.within(SEQUENCE, checkpoint.sequence, 1..=u64::MAX)?;
         reader.within(NEXT_LSN, checkpoint.next_lsn, 1..=u64::MAX)?;
@@ -166,6 +181,19 @@ impl Checkpoint {
     pub fn newest<E>(slots: [Result<Checkpoint, E>; 2]) -> Option<Checkpoint> {
         slots.into_iter().flatten().max_by_key(|checkpoint| checkpoint.sequence)
     }
+}
+
+fn decode_given_up(
+    reader: &Reader<'_>,
+    block: &[u8],
+) -> Result<[u64; VOLUME_COUNT_MAX as usize], FormatError> {
+    let mut given_up = [0; VOLUME_COUNT_MAX as usize];
+    let (bases, _) = block[GIVEN_UP.offset..GIVEN_UP.end()].as_chunks::<8>();
+    for (slot, base) in given_up.iter_mut().zip(bases) {
+        *slot = u64::from_le_bytes(*base);
+        reader.block_aligned(GIVEN_UP, *slot)?;
+    }
+    Ok(given_up)
 }
 
 fn decode_marks(block: &[u8], count: usize) -> Result<Vec<OpenZoneMark>, FormatError> {
@@ -208,6 +236,7 @@ mod tests {
             next_lsn: 1,
             next_base_position: 0,
             open_zones: Vec::new(),
+            given_up: [0; 16],
         }
     }
 
@@ -238,5 +267,14 @@ mod tests {
         };
         let full = Checkpoint { open_zones: (0..64).map(mark).collect(), ..numbered(2) };
         assert_eq!(Checkpoint::decode(&full.encode(&store_id)[..], &store_id), Ok(full));
+    }
+
+    #[test]
+    fn what_is_given_up_on_each_volume_is_kept() {
+        let store_id = StoreId([3; 16]);
+        let mut given_up = [0; 16];
+        (given_up[1], given_up[15]) = (GIVEN_UP_WHOLLY, 5 << 20);
+        let marked = Checkpoint { given_up, ..numbered(2) };
+        assert_eq!(Checkpoint::decode(&marked.encode(&store_id)[..], &store_id), Ok(marked));
     }
 }

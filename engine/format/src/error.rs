@@ -185,6 +185,14 @@ pub enum FormatError {
         /// Largest allowed.
         max: u64,
     },
+    /// No volume, or more than a store may have.
+    #[error("{found} volumes, allowed is 1..={max}")]
+    VolumeCount {
+        /// The count asked for.
+        found: u16,
+        /// Most of a store.
+        max: u16,
+    },
     /// The capacity asked for is too small for a store.
     #[error("capacity {found} bytes is below the minimum of {min}")]
     Capacity {

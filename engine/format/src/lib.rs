@@ -16,11 +16,12 @@ mod kill;
 mod layout;
 mod record;
 mod shape;
+mod store;
 mod trailer;
 mod volume;
 mod zone;
 
-pub use checkpoint::{Checkpoint, ClockMark, OpenZoneMark};
+pub use checkpoint::{Checkpoint, ClockMark, GIVEN_UP_WHOLLY, OpenZoneMark};
 pub use checksum::{PayloadChecksums, Salt, StoreId, StoreIdParseError, chunk_crc};
 pub use codec::Field;
 pub use error::{FormatError, Structure};
@@ -33,8 +34,9 @@ pub use geometry::{
 pub use key::{Key, KeyError, KeyHash, KeyHasher};
 pub use kill::{KILL_LEN, Kill, KillList};
 pub use layout::{Layout, layouts};
-pub use record::{RecordHeader, RecordKind};
+pub use record::{MORE_VICTIMS_MAX, RecordHeader, RecordKind};
 pub use shape::{CHUNK_COUNT_MAX, RECORD_FIXED_LEN, RECORD_HEADER_LEN_MAX, RecordShape};
+pub use store::{StoreGeometry, VOLUME_COUNT_MAX};
 pub use trailer::{FooterTable, FooterTrailer, TableSpan, footer_len};
 pub use volume::{FORMAT_VERSION, VolumeHeader};
 pub use zone::{ClassId, ZoneHeader, ZoneLap};

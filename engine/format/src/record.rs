@@ -36,7 +36,12 @@ const KEY_HASH: Field = CONTENT_HASH.then("key_hash", 16);
 const VICTIM_ZONE: Field = KEY_HASH.then("victim_zone", 4);
 const RESERVED_B: Field = VICTIM_ZONE.then("reserved", 4);
 const VICTIM_LAP: Field = RESERVED_B.then("victim_lap", 8);
-const RESERVED_C: Field = VICTIM_LAP.reserved_to(RECORD_FIXED_LEN);
+const MORE_VICTIM_LAPS: Field = VICTIM_LAP.then("more_victim_laps", MORE_VICTIMS_MAX * 8);
+const MORE_VICTIM_ZONES: Field = MORE_VICTIM_LAPS.then("more_victim_zones", MORE_VICTIMS_MAX * 4);
+const RESERVED_C: Field = MORE_VICTIM_ZONES.reserved_to(RECORD_FIXED_LEN);
+
+/// Victims that a record can name beside the first one.
+pub const MORE_VICTIMS_MAX: usize = 3;
 
 pub(crate) const LAYOUT: &[Field] = &[
     MAGIC,
@@ -64,10 +69,12 @@ pub(crate) const LAYOUT: &[Field] = &[
     VICTIM_ZONE,
     RESERVED_B,
     VICTIM_LAP,
+    MORE_VICTIM_LAPS,
+    MORE_VICTIM_ZONES,
     RESERVED_C,
 ];
 const _: () = assert!(layout_holds(LAYOUT, RECORD_FIXED_LEN));
-const _: () = assert!(LSN.offset == 56 && KEY_HASH.offset == 120 && RESERVED_C.offset == 152);
+const _: () = assert!(LSN.offset == 56 && KEY_HASH.offset == 120 && RESERVED_C.offset == 188);
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,6 +144,9 @@ pub struct RecordHeader {
     pub key_hash: KeyHash,
     /// Where the version that this record supersedes lies, if it lies in a zone still holding it.
     pub victim: Option<ZoneLap>,
+    /// Where else a version of the key may lie: places of writes that were never confirmed. At most
+    /// [`MORE_VICTIMS_MAX`], and none without `victim`.
+    pub more_victims: Box<[ZoneLap]>,
     /// The key; empty for carry and void.
     pub key: Box<[u8]>,
     /// Opaque to the engine; empty unless put.
@@ -181,6 +191,8 @@ impl RecordHeader {
         assert_eq!(self.chunk_crcs.len() as u64, self.payload_len.div_ceil(CHUNK as u64));
         assert_eq!(self.hole_len != 0, self.kind == RecordKind::Void);
         out.fill(0);
+        assert!(self.more_victims.len() <= MORE_VICTIMS_MAX);
+        assert!(self.more_victims.is_empty() || self.victim.is_some());
         let victim = self.victim.unwrap_or(ZoneLap { zone: 0, lap: 0 });
         Writer::new(out)
             .u32(MAGIC, MAGIC_VALUE)
@@ -204,6 +216,10 @@ impl RecordHeader {
             .bytes(KEY_HASH, &self.key_hash.0)
             .u32(VICTIM_ZONE, victim.zone)
             .u64(VICTIM_LAP, victim.lap);
+        for (index, victim) in self.more_victims.iter().enumerate() {
+            let (lap, zone) = more_victim(index);
+            Writer::new(out).u64(lap, victim.lap).u32(zone, victim.zone);
+        }
         let (key, rest) = out[RECORD_FIXED_LEN..shape.header_len].split_at_mut(self.key.len());
         let (metadata, table) = rest.split_at_mut(self.metadata.len());
         key.copy_from_slice(&self.key);
@@ -257,6 +273,7 @@ impl RecordHeader {
             content_hash: reader.array(CONTENT_HASH),
             key_hash: KeyHash(reader.array(KEY_HASH)),
             victim: decode_victim(&reader, lengths.kind)?,
+            more_victims: decode_more_victims(&reader)?,
             key: key.into(),
             metadata: metadata.into(),
             chunk_crcs: table.iter().map(|crc| u32::from_le_bytes(*crc)).collect(),
@@ -317,9 +334,10 @@ impl RecordHeader {
         all_zero(what, &record[end..], end)
     }
 
-    /// The kill that this record stands for, if it supersedes a version in a zone still holding it.
-    pub fn kill(&self) -> Option<Kill> {
-        self.victim.map(|victim| Kill::new(self.key_hash, self.lsn, victim))
+    /// The kills that this record stands for: one for each place that may hold what it supersedes.
+    pub fn kills(&self) -> impl Iterator<Item = Kill> + '_ {
+        let victims = self.victim.iter().chain(&self.more_victims);
+        victims.map(|victim| Kill::new(self.key_hash, self.lsn, *victim))
     }
 }
 
@@ -377,6 +395,32 @@ fn decode_victim(reader: &Reader<'_>, kind: RecordKind) -> Result<Option<ZoneLap
         return Ok(None);
     }
     Ok(Some(ZoneLap { zone, lap }))
+}
+
+/// Fields of one of the further victims.
+const fn more_victim(index: usize) -> (Field, Field) {
+    let lap = Field { offset: MORE_VICTIM_LAPS.offset + 8 * index, len: 8, ..MORE_VICTIM_LAPS };
+    let zone = Field { offset: MORE_VICTIM_ZONES.offset + 4 * index, len: 4, ..MORE_VICTIM_ZONES };
+    (lap, zone)
+}
+
+/// They are named from the front, and only behind a first victim.
+fn decode_more_victims(reader: &Reader<'_>) -> Result<Box<[ZoneLap]>, FormatError> {
+    let mut goes_on = reader.u64(VICTIM_LAP) != 0;
+    let mut victims = Vec::new();
+    for index in 0..MORE_VICTIMS_MAX {
+        let (lap_at, zone_at) = more_victim(index);
+        let (lap, zone) = (reader.u64(lap_at), reader.u32(zone_at));
+        if !goes_on {
+            reader.exactly(lap_at, lap, 0)?;
+        }
+        goes_on = lap != 0;
+        match goes_on {
+            true => victims.push(ZoneLap { zone, lap }),
+            false => reader.exactly(zone_at, u64::from(zone), 0)?,
+        }
+    }
+    Ok(victims.into())
 }
 
 fn check_fields(reader: &Reader<'_>, header: &RecordHeader) -> Result<(), FormatError> {

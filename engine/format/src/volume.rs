@@ -2,7 +2,7 @@
 //! the only unsalted one, so that a foreign file can be told from a damaged one.
 
 use crate::codec::{Field, Reader, Writer, layout_holds};
-use crate::{BLOCK, FormatError, Geometry, Salt, StoreId, Structure};
+use crate::{BLOCK, FormatError, Geometry, Salt, StoreId, Structure, VOLUME_COUNT_MAX};
 
 /// The version of the whole on-disk format that this crate writes, and the newest it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -44,7 +44,7 @@ pub struct VolumeHeader {
     pub store_id: StoreId,
     /// Which of the store's volumes this is, from 0.
     pub volume_index: u16,
-    /// How many volumes the store has.
+    /// How many volumes the store has, at most [`VOLUME_COUNT_MAX`].
     pub volume_count: u16,
     /// Zone size and count.
     pub geometry: Geometry,
@@ -87,7 +87,7 @@ impl VolumeHeader {
         reader.exactly(FORMAT_VERSION_AT, u64::from(version), u64::from(FORMAT_VERSION))?;
         reader.exactly(HEADER_LEN, u64::from(reader.u32(HEADER_LEN)), BLOCK as u64)?;
         let (index, count) = (reader.u16(VOLUME_INDEX), reader.u16(VOLUME_COUNT));
-        reader.within(VOLUME_COUNT, u64::from(count), 1..=u64::from(u16::MAX))?;
+        reader.within(VOLUME_COUNT, u64::from(count), 1..=u64::from(VOLUME_COUNT_MAX))?;
         reader.within(VOLUME_INDEX, u64::from(index), 0..=u64::from(count) - 1)?;
         reader.zero(RESERVED)?;
         Ok(VolumeHeader {

@@ -102,6 +102,8 @@ fn the_volume_header_keeps_its_bytes_and_names_what_is_wrong_with_its_twins() {
         .gives(decode, field(what, "format_version", 8, 0, 1..=1));
     sign(twin("volume-header.index.bin", &good[..], 32, &[3]))
         .gives(decode, field(what, "volume_index", 32, 3, 0..=2));
+    sign(twin("volume-header.count.bin", &good[..], 34, &[17]))
+        .gives(decode, field(what, "volume_count", 34, 17, 1..=16));
     sign(twin("volume-header.zone-size.bin", &good[..], 40, &[1]))
         .gives(decode, FormatError::ZoneSize { found: 0x10_0001, min: 64 << 10, max: 256 << 20 });
     sign(twin("volume-header.zone-count.bin", &good[..], 36, &[3]))
@@ -137,6 +139,10 @@ fn the_checkpoint_keeps_its_bytes_and_names_what_is_wrong_with_its_twins() {
     twin("checkpoint.lsn.bin", &good[..], 80, &1010_u64.to_le_bytes())
         .signed()
         .gives(decode, field(what, "durable_lsn", 80, 1010, 0..=1009));
+    let base = 12 * samples::ZONE_SIZE;
+    twin("checkpoint.given-up.bin", &good[..], 1648 + 2 * 8, &[1])
+        .signed()
+        .gives(decode, field(what, "given_up", 1648, base + 1, base..=base));
     let zeros = [0; BLOCK];
     assert_eq!(decode(&zeros), Err(FormatError::Blank { what }));
     assert_eq!(
@@ -183,7 +189,9 @@ fn records_keep_their_bytes() {
     golden("record-tombstone.bin", &tombstone.encode(STORE.salt()));
     let void = samples::record(RecordKind::Void, 0x1000, 1001, b"");
     golden("record-void.bin", &void.encode(STORE.salt()));
-    for header in [small, samples::large_put().0, carry, tombstone, void] {
+    let (victims, payload) = samples::put_with_all_victims();
+    golden("record-put-victims.bin", &samples::record_bytes(&victims, &payload));
+    for header in [small, samples::large_put().0, carry, tombstone, void, victims] {
         assert_eq!(
             RecordHeader::decode(&header.encode(STORE.salt()), STORE.salt()).as_ref(),
             Ok(&header)
@@ -219,6 +227,14 @@ fn a_records_twins_are_refused_by_name() {
     twin("record.victim-zone.bin", &good, 144, &0_u64.to_le_bytes())
         .record_signed()
         .gives(decode, field(what, "victim_zone", 136, 9, 0..=0));
+    let (all, payload) = samples::put_with_all_victims();
+    let all = samples::record_bytes(&all, &payload);
+    twin("record.victims-gap.bin", &all, 160, &0_u64.to_le_bytes())
+        .record_signed()
+        .gives(decode, field(what, "more_victim_zones", 180, 11, 0..=0));
+    twin("record.victims-first.bin", &all, 136, &[0; 16])
+        .record_signed()
+        .gives(decode, field(what, "more_victim_laps", 152, 5, 0..=0));
     twin("record.padding.bin", &good, BLOCK - 1, &[1])
         .gives(decode, FormatError::Reserved { what, offset: BLOCK - 1, found: 1 });
 }
@@ -289,7 +305,7 @@ fn the_footer_keeps_its_bytes_and_gives_back_what_went_in() {
     assert_eq!(found.len(), 2);
     let kills: Vec<_> = KillList::new(table(FooterTable::Kills)).unwrap().collect();
     assert_eq!(kills[2..], samples::kills());
-    assert_eq!(Some(kills[0]), samples::small_put().0.kill());
+    assert_eq!(Some(kills[0]), samples::small_put().0.kills().next());
 }
 
 #[test]

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use tapeloop_format::{
     BLOCK, CHUNK, Checkpoint, ClassId, ClockMark, FooterBuilder, FooterEntries, FooterEntry,
     FooterSummary, FooterTable, FooterTrailer, Geometry, KeyHash, Kill, KillList, OpenZoneMark,
-    RecordHeader, RecordKind, RecordShape, StoreId, VolumeHeader, ZoneHeader, ZoneLap,
+    RecordHeader, RecordKind, RecordShape, StoreId, VOLUME_COUNT_MAX, VolumeHeader, ZoneHeader,
+    ZoneLap,
 };
 
 fn store_id() -> impl Strategy<Value = StoreId> {
@@ -22,7 +23,7 @@ fn aligned() -> impl Strategy<Value = u64> {
 prop_compose! {
     fn volume_header()(
         store_id in store_id(),
-        volume_count in 1..=u16::MAX,
+        volume_count in 1..=VOLUME_COUNT_MAX,
         index in any::<prop::sample::Index>(),
         shift in 16..=28,
         zone_count in 4..1_u32 << 22,
@@ -59,11 +60,13 @@ prop_compose! {
         lsns in any::<(u64, u64)>(),
         next_base_position in aligned(),
         open_zones in prop::collection::vec(open_zone(), 0..=64),
+        given_up in prop::array::uniform16(aligned()),
     ) -> Checkpoint {
         let next_lsn = lsns.0.max(lsns.1).max(1);
         let durable_lsn = lsns.0.min(lsns.1).min(next_lsn - 1);
         Checkpoint {
             sequence, incarnation, clock, durable_lsn, next_lsn, next_base_position, open_zones,
+            given_up,
         }
     }
 }
@@ -102,7 +105,7 @@ prop_compose! {
         hole_blocks in 1..=65536_u32,
         content_hash in any::<[u8; 16]>(),
         key_hash in key_hash(),
-        victim in prop::option::of((any::<u32>(), 1..=u64::MAX)),
+        victims in prop::collection::vec((any::<u32>(), 1..=u64::MAX), 0..=4),
         key in prop::collection::vec(any::<u8>(), 1..=1024),
         metadata in prop::collection::vec(any::<u8>(), 0..=1024),
         crc_seed in any::<u32>(),
@@ -115,13 +118,16 @@ prop_compose! {
             RecordKind::Tombstone | RecordKind::Void => 0,
         };
         let chunks = payload_len.div_ceil(CHUNK as u64) as u32;
+        let victims = victims.into_iter().filter(|_| keyed);
+        let mut victims = victims.map(|(zone, lap)| ZoneLap { zone, lap });
         RecordHeader {
             kind, zone, lap, position, lsn, incarnation, durable_lsn, stored_ms, expires_ms,
             created_wall_ms, payload_len,
             hole_len: if kind == RecordKind::Void { hole_blocks * BLOCK as u32 } else { 0 },
             content_hash: if put { content_hash } else { [0; 16] },
             key_hash: if keyed { key_hash } else { KeyHash([0; 16]) },
-            victim: victim.filter(|_| keyed).map(|(zone, lap)| ZoneLap { zone, lap }),
+            victim: victims.next(),
+            more_victims: victims.collect(),
             key: if keyed { key.into() } else { [].into() },
             metadata: if put { metadata.into() } else { [].into() },
             chunk_crcs: (0..chunks).map(|i| crc_seed.wrapping_mul(2 * i + 1)).collect(),

@@ -68,7 +68,7 @@ fn a_volume_header_with_a_value_out_of_bounds_is_refused() {
     let what = Structure::VolumeHeader;
     let cases = vec![
         field(what, "header_len", (12, 12), 4095_u64, 4, 4096..=4096),
-        field(what, "volume_count", (34, 34), 0_u64, 2, 1..=65535),
+        field(what, "volume_count", (34, 34), 0_u64, 2, 1..=16),
         field(what, "volume_index", (32, 32), 3_u64, 2, 0..=2),
         reserved(what, 4091),
     ];
@@ -89,7 +89,9 @@ fn a_checkpoint_with_a_value_out_of_bounds_is_refused() {
         field(what, "next_base_position", (96, 96), 1_u64, 8, 0..=0),
         field(what, "lap", (112 + 24 + 8, 8), 0_u64, 8, 1..=u64::MAX),
         field(what, "durable_len", (112 + 16, 16), too_long, 8, 0..=ZONE_SIZE_MAX),
+        field(what, "given_up", (1648 + 15 * 8, 1648), 1_u64, 8, 0..=0),
         reserved(what, 106),
+        reserved(what, 1776),
         reserved(what, 4091),
         Case {
             offset: 112 + 4,
@@ -153,6 +155,7 @@ fn fields_that_a_kind_does_not_have_must_be_zero() {
         field(what, "payload_len", (24, 24), 0_u64, 8, 32..=ZONE_SIZE_MAX),
         field(what, "payload_len", (24, 24), 65_u64, 8, 64..=64),
         field(what, "victim_lap", (144, 144), 1_u64, 8, 0..=0),
+        field(what, "more_victim_laps", (168, 168), 1_u64, 8, 0..=0),
         reserved(what, 104),
         reserved(what, 120),
     ];
@@ -163,6 +166,7 @@ fn fields_that_a_kind_does_not_have_must_be_zero() {
         field(what, "record_len", (32, 32), 0_u64, 4, BLOCK as u64..=ZONE_SIZE_MAX),
         field(what, "record_len", (32, 32), 4097_u64, 4, 4096..=4096),
         field(what, "victim_lap", (144, 144), 1_u64, 8, 0..=0),
+        field(what, "more_victim_laps", (168, 168), 1_u64, 8, 0..=0),
         reserved(what, 104),
         reserved(what, 120),
     ];

@@ -3,8 +3,8 @@
 
 use tapeloop_format::{
     BLOCK, CHUNK, Checkpoint, ClassId, ClockMark, FooterBuilder, FooterEntry, FooterSummary,
-    Geometry, KeyHash, KeyHasher, Kill, OpenZoneMark, PayloadChecksums, RecordHeader, RecordKind,
-    StoreId, VolumeHeader, ZoneHeader, ZoneLap,
+    GIVEN_UP_WHOLLY, Geometry, KeyHash, KeyHasher, Kill, OpenZoneMark, PayloadChecksums,
+    RecordHeader, RecordKind, StoreId, VolumeHeader, ZoneHeader, ZoneLap,
 };
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -39,6 +39,7 @@ pub fn checkpoint() -> Checkpoint {
         next_lsn: 1010,
         next_base_position: 20 * ZONE_SIZE,
         open_zones: vec![mark(3, LAP, 0x9000), mark(11, 6, 0x1000)],
+        given_up: [0, GIVEN_UP_WHOLLY, 12 * ZONE_SIZE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     }
 }
 
@@ -84,6 +85,7 @@ pub fn record(kind: RecordKind, offset: u64, lsn: u64, payload: &[u8]) -> Record
         },
         key_hash: if keyed { KeyHasher::new(&STORE).hash(key) } else { KeyHash([0; 16]) },
         victim: keyed.then_some(ZoneLap { zone: 9, lap: 4 }),
+        more_victims: Box::default(),
         key: key.into(),
         metadata: metadata.into(),
         chunk_crcs: checksums.finish(),
@@ -111,6 +113,14 @@ pub fn large_put() -> (RecordHeader, Vec<u8>) {
     (record(RecordKind::Put, 0x2000, 1002, &payload), payload)
 }
 
+/// A put that was tried in three more places before: every victim that a record can name.
+pub fn put_with_all_victims() -> (RecordHeader, Vec<u8>) {
+    let (mut header, payload) = small_put();
+    let victims = [(10, 5), (11, 6), (40, 1 << 33)].map(|(zone, lap)| ZoneLap { zone, lap });
+    header.more_victims = victims.into();
+    (header, payload)
+}
+
 pub fn kills() -> Vec<Kill> {
     let hash = |key: &[u8]| KeyHasher::new(&STORE).hash(key);
     vec![
@@ -129,7 +139,7 @@ pub fn footer() -> FooterBuilder {
     let zone = zone_header();
     for (header, _) in [small_put(), large_put()] {
         footer.push_put(&FooterEntry::of(&header, &zone), &header.key);
-        footer.push_kill(&header.kill().unwrap());
+        header.kills().for_each(|kill| footer.push_kill(&kill));
     }
     kills().iter().for_each(|kill| footer.push_kill(kill));
     footer
