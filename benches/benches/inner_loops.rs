@@ -77,6 +77,7 @@ fn record(payload_len: u64) -> RecordHeader {
         content_hash: [1; 16],
         key_hash: KeyHash([2; 16]),
         victim: None,
+        more_victims: Box::default(),
         key: Box::from(&b"live/stream/1080p/segment-000001.m4s"[..]),
         metadata: Box::default(),
         chunk_crcs: (0..chunks).map(|chunk| chunk as u32).collect(),

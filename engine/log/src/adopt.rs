@@ -1,13 +1,14 @@
 //! From a scanned zone to an open one: objects, kills, damage and the repairs that a crash made
 //! needed.
 
+use crate::log::Repair;
 use crate::recover::{Recovery, carried};
 use crate::report::Finding;
 use crate::scan::{Hole, Scan};
 use crate::zone::{Listed, OpenZone};
 use std::collections::BTreeMap;
 use tapeloop_format::{
-    BLOCK, FormatError, Geometry, KeyHash, Kill, RecordHeader, RecordKind, StoreId, ZoneHeader,
+    BLOCK, FormatError, KeyHash, Kill, RecordHeader, RecordKind, StoreId, ZoneHeader,
 };
 
 impl Recovery {
@@ -27,7 +28,7 @@ impl Recovery {
         for found in scan.found {
             let header = found.header;
             lsns = (lsns.0.min(header.lsn), lsns.1.max(header.lsn));
-            kills.extend(header.kill());
+            kills.extend(header.kills());
             if header.kind != RecordKind::Put {
                 continue;
             }
@@ -81,8 +82,8 @@ impl Recovery {
         *lsns = (header.lsn, header.lsn);
         // Its incarnation is of the past; below the durable length of the checkpoint that follows
         // that is no matter.
-        let offset = self.geometry.zone_offset(zone) + BLOCK as u64;
-        recovered.repairs.push((offset, record.clone()));
+        let (offset, bytes) = (BLOCK as u64, record.clone());
+        recovered.repairs.push(Repair { zone, offset, bytes });
         record.len() as u64
     }
 
@@ -108,7 +109,7 @@ impl Recovery {
             if torn_from < hole.to.min(end) {
                 self.report.torn_dropped += 1;
                 let torn = Hole { from: torn_from, ..hole.clone() };
-                recovered.fill(&self.geometry, self.store_id, &scan.zone, &torn);
+                recovered.fill(self.store_id, &scan.zone, &torn);
             } else if torn_from < hole.to && hole.from >= end && is_torn(&hole.cause) {
                 self.report.torn_dropped += 1;
             }
@@ -127,12 +128,12 @@ pub(crate) struct Recovered {
     pub(crate) incarnation: u64,
     pub(crate) durable_lsn: u64,
     pub(crate) open: BTreeMap<u32, OpenZone>,
-    pub(crate) repairs: Vec<(u64, Vec<u8>)>,
+    pub(crate) repairs: Vec<Repair>,
 }
 
 impl Recovered {
     /// A torn hole between valid records becomes a void record: the zone is contiguous again.
-    fn fill(&mut self, geometry: &Geometry, store_id: StoreId, zone: &ZoneHeader, hole: &Hole) {
+    fn fill(&mut self, store_id: StoreId, zone: &ZoneHeader, hole: &Hole) {
         let header = RecordHeader {
             kind: RecordKind::Void,
             zone: zone.zone,
@@ -149,12 +150,13 @@ impl Recovered {
             content_hash: [0; 16],
             key_hash: KeyHash([0; 16]),
             victim: None,
+            more_victims: Box::default(),
             key: Box::default(),
             metadata: Box::default(),
             chunk_crcs: Box::default(),
         };
         self.next_lsn += 1;
-        let offset = geometry.zone_offset(zone.zone) + hole.from;
-        self.repairs.push((offset, header.encode(store_id.salt())));
+        let bytes = header.encode(store_id.salt());
+        self.repairs.push(Repair { zone: zone.zone, offset: hole.from, bytes });
     }
 }

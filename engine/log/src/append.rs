@@ -1,6 +1,7 @@
 //! The way of one operation: find what it supersedes, place its record, write it, end it.
 
 use crate::directory::Location;
+use crate::ghost::VICTIMS_MAX;
 use crate::log::{Flying, Log, PLACEMENTS_MAX, Pending, Purpose, Victim, Written};
 use crate::types::{Append, AppendError, Event, Io, IoFailure, IoOp, Op};
 use crate::zone::Listed;
@@ -16,20 +17,27 @@ impl Log {
         {
             return self.begin(append, Some(Victim { location, expires_ms }));
         }
-        let candidates = self.directory.lookup_present(&append.hash);
+        let mut candidates = self.directory.lookup_present(&append.hash);
+        // Where nothing can be read any more comes last: another one may turn out to be it.
+        candidates.sort_by_key(|location| self.is_readable(location.zone));
         self.verify_next_victim(append, candidates);
+    }
+
+    fn is_readable(&self, zone: u32) -> bool {
+        self.volume(self.volume_of(zone)).is_usable()
     }
 
     pub(crate) fn verify_next_victim(&mut self, append: Append, mut candidates: Vec<Location>) {
         let Some(location) = candidates.pop() else { return self.begin(append, None) };
-        let offset = self.options.geometry.zone_offset(location.zone) + location.offset;
+        if !self.is_readable(location.zone) {
+            return self.begin(append, Some(Victim { location, expires_ms: u64::MAX }));
+        }
         // As far as the header may reach: its metadata is not known here.
         let shape = RecordShape::of(append.key.len(), METADATA_LEN_MAX, u64::from(location.len));
-        let zone_end =
-            self.options.geometry.zone_offset(location.zone) + self.options.geometry.zone_size();
-        let len = shape.header_blocks_len().min((zone_end - offset) as usize);
-        let id = self.io_id(Purpose::VictimHeader { append, location, others: candidates });
-        self.wanted.push_back(Io { id, op: IoOp::Read { offset, len } });
+        let room = (self.options.geometry.zone_size() - location.offset) as usize;
+        let len = shape.header_blocks_len().min(room);
+        let purpose = Purpose::VictimHeader { append, location, others: candidates };
+        self.want_zone_read(location.zone, location.offset, len, purpose);
     }
 
     pub(crate) fn victim_read(
@@ -60,20 +68,26 @@ impl Log {
                 let bucket = ClassId::ttl_bucket(put.ttl_ms);
                 (ClassId { bucket, group: put.group }, self.now_ms.saturating_add(put.ttl_ms))
             }
-            Op::Delete => match &victim {
-                Some(victim) => (self.zones[victim.location.zone as usize].class, 0),
-                None => {
+            Op::Delete => {
+                let known = victim.map(|victim| victim.location.zone);
+                // What the index knows nothing of may still come back.
+                let ghost = self.ghosts.of(&append.hash).first().map(|place| place.zone);
+                let Some(zone) = known.or(ghost) else {
                     let ticket = append.ticket;
                     let event = Event::Deleted { ticket, existed: false };
                     return self.finish(&append.hash, event);
-                }
-            },
+                };
+                (self.zones[zone as usize].class, 0)
+            }
         };
         self.place(Pending { append, victim, attempts: 0, expires_ms, class });
     }
 
     /// Writes the operation's record into an open zone of its class, or lets it wait for one.
     pub(crate) fn place(&mut self, pending: Pending) {
+        if self.victims_of(&pending).len() > VICTIMS_MAX {
+            return self.too_many_ghosts(pending);
+        }
         let shape = shape_of(&pending.append);
         let class = self.class_for(pending.class);
         let key_len = pending.append.key.len();
@@ -85,15 +99,32 @@ impl Log {
         self.prepare_ahead(class, zone);
     }
 
-    pub(crate) fn write_record(&mut self, zone: u32, shape: &RecordShape, mut pending: Pending) {
+    /// Every place on a drive where a version of the key may lie that this operation supersedes.
+    fn victims_of(&self, pending: &Pending) -> Vec<ZoneLap> {
+        let known = pending.victim.and_then(|victim| self.victim_on_drive(&victim.location));
+        let mut victims: Vec<ZoneLap> = known.into_iter().collect();
+        let ghosts = self.ghosts.of(&pending.append.hash).iter();
+        victims.extend(ghosts.copied().filter(|ghost| known != Some(*ghost)));
+        victims
+    }
+
+    /// A record that does not name them all would let one of them come back.
+    fn too_many_ghosts(&mut self, pending: Pending) {
+        let append = pending.append;
+        let failure = self.ghosts.failure(&append.hash).expect("there are ghosts");
+        let error = AppendError::WriteFailed { attempts: pending.attempts, failure };
+        self.finish(&append.hash, Event::Failed { ticket: append.ticket, error });
+    }
+
+    pub(crate) fn write_record(&mut self, zone: u32, shape: &RecordShape, pending: Pending) {
         let is_put = matches!(pending.append.op, Op::Put(_));
         let put_key_len = is_put.then_some(pending.append.key.len());
+        let victims = self.victims_of(&pending);
         let lsn = self.take_lsn();
         let open = self.open.get_mut(&zone).expect("a zone with room is open");
-        let offset = open.place(lsn, shape.record_len as u64, put_key_len);
-        pending.attempts += 1;
-        let victim = pending.victim.and_then(|victim| self.victim_on_drive(&victim.location));
-        let header = self.record_header(zone, offset, lsn, victim, &pending);
+        let record_len = shape.record_len as u64;
+        let offset = open.place(lsn, record_len, put_key_len, victims.len() as u64);
+        let header = self.record_header(zone, offset, lsn, &victims, &pending);
         let bytes = header.encode(self.salt);
         let len = match &pending.append.op {
             Op::Put(put) => put.payload_len as u32,
@@ -103,12 +134,12 @@ impl Log {
         let meta = &mut self.zones[zone as usize];
         meta.max_expires_ms = meta.max_expires_ms.max(pending.expires_ms);
         let ticket = pending.append.ticket;
-        let record_len = shape.record_len as u64;
-        self.flying.insert(lsn, Flying { pending, location, record_len, victim });
-        let id = self.io_id(Purpose::Record { lsn });
+        self.flying.insert(lsn, Flying { pending, location, record_len, victims });
+        let volume = self.volume_of(zone);
+        let id = self.io_id(volume, Purpose::Record { lsn });
         let offset = self.options.geometry.zone_offset(zone) + offset;
         let op = IoOp::Record { offset, header: bytes, shape: *shape, ticket };
-        self.records_wanted.push_back(Io { id, op });
+        self.volume_mut(volume).records_wanted.push_back(Io { id, op });
     }
 
     pub(crate) fn record_header(
@@ -116,7 +147,7 @@ impl Log {
         zone: u32,
         offset: u64,
         lsn: u64,
-        victim: Option<ZoneLap>,
+        victims: &[ZoneLap],
         pending: &Pending,
     ) -> RecordHeader {
         let meta = &self.zones[zone as usize];
@@ -136,7 +167,8 @@ impl Log {
             hole_len: 0,
             content_hash: [0; 16],
             key_hash: append.hash,
-            victim,
+            victim: victims.first().copied(),
+            more_victims: victims.get(1..).unwrap_or_default().into(),
             key: append.key.clone(),
             metadata: Box::default(),
             chunk_crcs: Box::default(),
@@ -160,23 +192,22 @@ impl Log {
 
     pub(crate) fn record_written(&mut self, lsn: u64, failure: Option<IoFailure>) {
         let flying = &self.flying[&lsn];
-        self.record_bytes_in_flight -= flying.record_len;
-        self.stats.bytes_written += flying.record_len;
+        let (record_len, volume) = (flying.record_len, self.volume_of(flying.location.zone));
+        self.volume_mut(volume).record_bytes_in_flight -= record_len;
+        self.stats.bytes_written += record_len;
         match failure {
-            None => self.written.push(Written::Record { lsn }),
+            None => self.written(volume, Written::Record { lsn }),
             Some(failure) => self.record_failed(lsn, failure),
         }
     }
 
     /// A zone that refused a write takes no more; the record is tried elsewhere within its PUT.
     pub(crate) fn record_failed(&mut self, lsn: u64, failure: IoFailure) {
-        let flying = self.flying.remove(&lsn).expect("a record in flight");
-        self.unresolved.remove(&lsn);
-        let Location { zone, offset, .. } = flying.location;
-        self.open.get_mut(&zone).expect("records fly in open zones").resolve(offset, false);
+        let zone = self.flying[&lsn].location.zone;
+        let mut pending = self.give_up_record(lsn, failure);
         self.zones[zone as usize].bad = true;
         self.close_zone(zone);
-        let pending = flying.pending;
+        pending.attempts += 1;
         if pending.attempts < PLACEMENTS_MAX {
             self.stats.records_replaced += 1;
             return self.place(pending);
@@ -189,14 +220,13 @@ impl Log {
 
     pub(crate) fn record_durable(&mut self, lsn: u64) {
         let flying = self.flying.remove(&lsn).expect("a written record");
-        self.unresolved.remove(&lsn);
-        let Flying { pending, location, victim, .. } = flying;
+        self.resolve_lsn(lsn);
+        let Flying { pending, location, victims, .. } = flying;
         let Pending { append, victim: old, expires_ms, .. } = pending;
         let open = self.open.get_mut(&location.zone).expect("records fly in open zones");
         open.resolve(location.offset, true);
-        if let Some(victim) = victim {
-            open.kills.push(Kill::new(append.hash, lsn, victim));
-        }
+        open.kills.extend(victims.iter().map(|victim| Kill::new(append.hash, lsn, *victim)));
+        self.ghosts.lay(&append.hash, &victims);
         let replaced = old.is_some_and(|old| old.expires_ms > self.now_ms);
         let old = old.map(|old| old.location);
         let ticket = append.ticket;
@@ -244,7 +274,7 @@ impl Log {
     }
 }
 
-fn shape_of(append: &Append) -> RecordShape {
+pub(crate) fn shape_of(append: &Append) -> RecordShape {
     match &append.op {
         Op::Put(put) => RecordShape::of(append.key.len(), put.metadata.len(), put.payload_len),
         Op::Delete => RecordShape::of(append.key.len(), 0, 0),

@@ -54,6 +54,12 @@ impl Log {
         nearest.expect("the bound is at least one class").0
     }
 
+    /// Zones of the class on volumes that are not to be avoided, the oldest first.
+    pub(crate) fn near_zones(&self, class: usize) -> impl Iterator<Item = u32> + '_ {
+        let zones = self.classes[class].zones.iter().copied();
+        zones.filter(|zone| !self.volume(self.volume_of(*zone)).is_far)
+    }
+
     /// An open zone of the class that takes the record. Zones too full for it are closed once
     /// another has room: a large record must not waste what is left for small ones while it waits.
     pub(crate) fn zone_with_room(
@@ -66,23 +72,34 @@ impl Log {
             return None;
         }
         let zone_size = self.options.geometry.zone_size();
-        let open = &self.open;
-        let zones = &self.classes[class].zones;
-        let fits = zones.iter().position(|zone| open[zone].has_room(zone_size, shape, key_len));
+        let has_room = |zone: u32| self.open[&zone].has_room(zone_size, shape, key_len);
+        let fits = self.near_zones(class).position(has_room);
         // A current zone and its successor, both too full: the first must make way for a third.
-        let too_full = fits.unwrap_or(zones.len().saturating_sub(1));
-        for _ in 0..too_full {
-            let zone = *self.classes[class].zones.front().expect("too full means there are some");
-            self.close_zone(zone);
-        }
+        let near_count = self.near_zones(class).count();
+        let too_full = fits.unwrap_or(near_count.saturating_sub(1));
+        let closing: Vec<u32> = self.near_zones(class).take(too_full).collect();
+        closing.into_iter().for_each(|zone| self.close_zone(zone));
         fits?;
-        self.classes[class].zones.front().copied()
+        self.near_zones(class).next()
+    }
+
+    /// The same on a volume that is to be avoided: better than no place at all.
+    pub(crate) fn far_zone_with_room(
+        &self,
+        class: ClassId,
+        shape: &RecordShape,
+        key_len: usize,
+    ) -> Option<u32> {
+        let zone_size = self.options.geometry.zone_size();
+        let class = self.classes.iter().find(|known| known.class == class)?;
+        let mut zones = class.zones.iter().copied();
+        zones.find(|zone| self.open[zone].has_room(zone_size, shape, key_len))
     }
 
     /// Wants the successor of a zone while there is still room in it, so that no PUT waits for it.
     pub(crate) fn prepare_ahead(&mut self, class: usize, zone: u32) {
-        let alone = self.classes[class].zones.len() == 1;
-        if alone && is_nearly_full(&self.options.geometry, &self.open[&zone]) {
+        let alone = self.near_zones(class).count() == 1;
+        if alone && is_nearly_full(self.options.geometry.volume(), &self.open[&zone]) {
             self.classes[class].wants_zone = true;
             self.prepare_next();
         }

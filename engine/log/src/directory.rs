@@ -7,13 +7,13 @@
 //! victim.
 
 use crate::index::{Index, IndexEntry};
-use std::sync::atomic::{AtomicU64, Ordering};
-use tapeloop_format::{BLOCK, Geometry, KeyHash};
+use crate::sync::{AtomicU64, Ordering};
+use tapeloop_format::{BLOCK, KeyHash, StoreGeometry};
 
 /// Where an object lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// Zone number.
+    /// Zone number, counted through all volumes.
     pub zone: u32,
     /// Lap of the zone the object was written in.
     pub lap: u64,
@@ -25,7 +25,7 @@ pub struct Location {
 
 /// Index and servable laps.
 pub struct Directory {
-    geometry: Geometry,
+    geometry: StoreGeometry,
     index: Index,
     /// Lap on the drive, shifted left by one; the low bit says that it may be served.
     laps: Box<[AtomicU64]>,
@@ -49,7 +49,7 @@ impl Candidates {
 
 impl Directory {
     /// A directory over an index; no zone is servable yet.
-    pub fn new(geometry: Geometry, index: Index) -> Directory {
+    pub fn new(geometry: StoreGeometry, index: Index) -> Directory {
         let laps = (0..geometry.zone_count()).map(|_| AtomicU64::new(0)).collect();
         Directory { geometry, index, laps }
     }
@@ -98,8 +98,8 @@ impl Directory {
         found
     }
 
-    /// Geometry of the volume.
-    pub fn geometry(&self) -> &Geometry {
+    /// Geometry of the store.
+    pub fn geometry(&self) -> &StoreGeometry {
         &self.geometry
     }
 
@@ -158,7 +158,7 @@ impl Directory {
 }
 
 /// The index entry of a location.
-pub(crate) fn entry_of(geometry: &Geometry, location: &Location) -> IndexEntry {
+pub(crate) fn entry_of(geometry: &StoreGeometry, location: &Location) -> IndexEntry {
     let blocks_per_zone = geometry.zone_size() / BLOCK as u64;
     assert_eq!(location.offset % BLOCK as u64, 0);
     assert!(location.offset < geometry.zone_size());

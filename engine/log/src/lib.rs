@@ -10,7 +10,10 @@ mod append;
 mod class;
 mod clock;
 mod directory;
+mod fence;
+mod ghost;
 mod index;
+mod judge;
 mod log;
 mod phase;
 mod prepare;
@@ -22,6 +25,7 @@ mod report;
 mod scan;
 mod seal;
 mod types;
+mod volume;
 mod zone;
 
 pub use clock::{AWAY_MS_MAX, MachineTime, StoreClock};
@@ -33,4 +37,5 @@ pub use recover::{Recovery, RecoveryRead};
 pub use report::{Finding, RecoveryReport};
 pub use types::{
     Append, AppendError, Event, GroupPolicy, Io, IoFailure, IoOp, LogStats, Op, Put, Ticket,
+    VolumeStats,
 };

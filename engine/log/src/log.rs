@@ -1,31 +1,35 @@
-//! The log: one state machine per volume. It owns no thread, clock or file: operations, times and
-//! I/O results go in, wanted I/O and events come out.
+//! The log: one state machine per store, over all its volumes. It owns no thread, clock or file:
+//! operations, times and I/O results go in, wanted I/O and events come out.
 //!
-//! Turn of a caller: `append`, `io_done` and `tick` as things happen; then `poll_io` and
-//! `poll_event` until both are empty.
+//! Turn of a caller: `append`, `io_done`, `fence_volume` and `tick` as things happen; then
+//! `poll_io` of every volume and `poll_event` until all are empty.
 //!
 //! Invariants:
 //! - A zone's header is durable before the first record of a lap is written, and every kill it held
 //!   that may still be needed is durable elsewhere before that.
-//! - An operation ends only after a flush that was asked for after its write had completed.
+//! - An operation ends only after a flush of its volume that was asked for after its write had
+//!   completed.
 //! - At most one operation per key is under way: versions of a key are placed and published in the
-//!   order they were appended.
-//! - After a failed flush nothing is written any more and everything unfinished fails.
+//!   order they were appended, on whatever volumes they lie.
+//! - After a failed flush nothing is written to that volume any more, and what was not durable
+//!   there is placed again on another one, or fails.
+//! - An LSN is done when its record is durable, or when nothing can find the record any more: what
+//!   a failed write may have left keeps the watermark down until a void lies over it.
 
 use crate::class::ClassLog;
 use crate::directory::{Directory, Location};
-use crate::prepare::{Prepare, object_len_max};
+use crate::ghost::Ghosts;
+use crate::prepare::{Orphans, object_len_max};
 use crate::recent::Recent;
-use crate::types::{Append, AppendError, Event, GroupPolicy, Io, IoFailure, IoOp, LogStats, Op};
-use crate::zone::{OpenZone, Zone, ZoneState};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use crate::types::{Append, AppendError, Event, GroupPolicy, IoFailure, LogStats, Op};
+use crate::volume::VolumeLog;
+use crate::zone::{OpenZone, Zone};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tapeloop_format::{
-    BLOCK, Checkpoint, ClassId, ClockMark, Geometry, KeyHash, Kill, Salt, StoreId, ZoneLap,
+    ClassId, ClockMark, KeyHash, Salt, StoreGeometry, StoreId, VOLUME_COUNT_MAX, ZoneLap,
 };
 
-/// Bytes of records written at once. More wait, so that a flush never has to wait for long.
-const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
 /// Zones a record is tried in before its PUT fails.
 pub(crate) const PLACEMENTS_MAX: u32 = 3;
 
@@ -34,10 +38,12 @@ pub(crate) const PLACEMENTS_MAX: u32 = 3;
 pub(crate) struct LogOptions {
     /// Identity of the store.
     pub(crate) store_id: StoreId,
-    /// Zones of the volume.
-    pub(crate) geometry: Geometry,
+    /// Zones of the store.
+    pub(crate) geometry: StoreGeometry,
     /// Raised by every open.
     pub(crate) incarnation: u64,
+    /// What does not count on each volume.
+    pub(crate) given_up: [u64; VOLUME_COUNT_MAX as usize],
     /// Groups with limits of their own.
     pub(crate) groups: Vec<GroupPolicy>,
 }
@@ -46,6 +52,7 @@ pub(crate) struct LogOptions {
 pub(crate) struct Pending {
     pub(crate) append: Append,
     pub(crate) victim: Option<Victim>,
+    /// Writes of it that the drive refused.
     pub(crate) attempts: u32,
     pub(crate) expires_ms: u64,
     pub(crate) class: ClassId,
@@ -63,13 +70,21 @@ pub(crate) struct Flying {
     pub(crate) pending: Pending,
     pub(crate) location: Location,
     pub(crate) record_len: u64,
-    pub(crate) victim: Option<ZoneLap>,
+    /// Every place that its header names.
+    pub(crate) victims: Vec<ZoneLap>,
 }
 
-/// What an I/O in flight was for.
+/// An I/O under way.
+pub(crate) struct InFlight {
+    pub(crate) volume: u16,
+    pub(crate) purpose: Purpose,
+}
+
+/// What an I/O in flight is for.
 pub(crate) enum Purpose {
     Record { lsn: u64 },
     VictimHeader { append: Append, location: Location, others: Vec<Location> },
+    Void { zone: u32, lsns: [u64; 2] },
     Footer { zone: u32, kills_at: crate::zone::Kills },
     Checkpoint,
     Repair,
@@ -77,9 +92,10 @@ pub(crate) enum Purpose {
     Flush,
 }
 
-/// Something written that becomes true with the next flush.
+/// Something written that becomes true with the next flush of its volume.
 pub(crate) enum Written {
     Record { lsn: u64 },
+    Void { zone: u32, lsns: [u64; 2] },
     Footer { zone: u32, kills_at: crate::zone::Kills },
     Prepare,
     Repair,
@@ -88,19 +104,19 @@ pub(crate) enum Written {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
-    /// Repairs of recovery are under way.
+    /// Repairs of recovery are under way, then the first checkpoints.
     Starting {
-        writes: u32,
+        checkpoint: bool,
     },
     Running,
-    /// Waiting for what is in flight; then the last checkpoint.
+    /// Waiting for what is in flight; then the last checkpoints.
     Closing {
         checkpoint: bool,
     },
     Closed,
 }
 
-/// The log of one volume.
+/// The log of one store.
 pub struct Log {
     pub(crate) options: LogOptions,
     pub(crate) salt: Salt,
@@ -108,28 +124,20 @@ pub struct Log {
     pub(crate) now_ms: u64,
     pub(crate) clock: ClockMark,
     pub(crate) zones: Vec<Zone>,
-    pub(crate) free: VecDeque<u32>,
     pub(crate) open: BTreeMap<u32, OpenZone>,
     pub(crate) classes: Vec<ClassLog>,
-    pub(crate) prepare: Option<Prepare>,
-    /// Bytes of the carry journal that must not be written over yet.
-    pub(crate) journal_used: u64,
-    /// Kills that are nowhere but in the journal.
-    pub(crate) orphans: Vec<Kill>,
+    pub(crate) volumes: Vec<VolumeLog>,
+    /// The volume that the next zone is taken from, if it can give one.
+    pub(crate) turn: u16,
+    /// Kills that are nowhere but in a journal, by number.
+    pub(crate) orphans: BTreeMap<u64, Orphans>,
+    pub(crate) next_orphans: u64,
+    pub(crate) ghosts: Ghosts,
     pub(crate) next_base_position: u64,
-    pub(crate) checkpoint_sequence: u64,
-    pub(crate) checkpoint_due_ms: u64,
-    /// A checkpoint is being written and not durable yet.
-    pub(crate) checkpoint_busy: bool,
-    /// Refused in a row.
-    pub(crate) checkpoint_failures: u32,
-    /// The last one asked for.
-    pub(crate) checkpoint_last: Checkpoint,
     pub(crate) stats: LogStats,
     pub(crate) phase: Phase,
     /// No more operations are accepted.
     pub(crate) close_wanted: bool,
-    pub(crate) fenced: Option<IoFailure>,
     /// Operations whose key has just become free.
     pub(crate) ready: VecDeque<Append>,
     pub(crate) next_lsn: u64,
@@ -138,13 +146,17 @@ pub struct Log {
     pub(crate) busy: HashMap<KeyHash, VecDeque<Append>>,
     pub(crate) recent: Recent,
     pub(crate) next_io: u64,
-    pub(crate) purposes: HashMap<u64, Purpose>,
-    pub(crate) wanted: VecDeque<Io>,
-    pub(crate) records_wanted: VecDeque<Io>,
-    pub(crate) record_bytes_in_flight: u64,
-    pub(crate) written: Vec<Written>,
-    pub(crate) flushing: Option<Vec<Written>>,
+    pub(crate) in_flight: HashMap<u64, InFlight>,
+    /// I/O of fenced volumes that has not come to its end, and perhaps never will.
+    pub(crate) abandoned: HashSet<u64>,
     pub(crate) events: VecDeque<Event>,
+}
+
+/// Bytes that recovery wants written before service.
+pub(crate) struct Repair {
+    pub(crate) zone: u32,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Everything recovery hands to a log.
@@ -154,14 +166,15 @@ pub(crate) struct LogState {
     pub(crate) clock: ClockMark,
     pub(crate) zones: Vec<Zone>,
     pub(crate) open: BTreeMap<u32, OpenZone>,
+    pub(crate) volumes: Vec<VolumeLog>,
     pub(crate) next_lsn: u64,
     pub(crate) next_base_position: u64,
-    pub(crate) checkpoint_sequence: u64,
-    pub(crate) repairs: Vec<(u64, Vec<u8>)>,
+    pub(crate) repairs: Vec<Repair>,
 }
 
 impl Log {
     pub(crate) fn start(options: LogOptions, state: LogState) -> Log {
+        assert_eq!(state.volumes.len(), usize::from(options.geometry.volume_count()));
         let salt = options.store_id.salt();
         let mut log = Log {
             salt,
@@ -169,32 +182,17 @@ impl Log {
             now_ms: state.now_ms,
             clock: state.clock,
             zones: state.zones,
-            free: VecDeque::new(),
             open: state.open,
             classes: Vec::new(),
-            prepare: None,
-            journal_used: 0,
-            orphans: Vec::new(),
+            volumes: state.volumes,
+            turn: 0,
+            orphans: BTreeMap::new(),
+            next_orphans: 0,
+            ghosts: Ghosts::default(),
             next_base_position: state.next_base_position,
-            checkpoint_sequence: state.checkpoint_sequence,
-            checkpoint_due_ms: 0,
-            checkpoint_busy: false,
-            checkpoint_failures: 0,
-            checkpoint_last: Checkpoint {
-                sequence: state.checkpoint_sequence,
-                incarnation: options.incarnation,
-                clock: state.clock,
-                durable_lsn: 0,
-                next_lsn: 0,
-                next_base_position: 0,
-                open_zones: Vec::new(),
-            },
             stats: LogStats::default(),
-            // What recovery read may not be durable yet: a flush comes before the checkpoint says
-            // it is.
-            phase: Phase::Starting { writes: 1 + state.repairs.len() as u32 },
+            phase: Phase::Starting { checkpoint: false },
             close_wanted: false,
-            fenced: None,
             ready: VecDeque::new(),
             next_lsn: state.next_lsn,
             unresolved: BTreeSet::new(),
@@ -202,18 +200,16 @@ impl Log {
             busy: HashMap::new(),
             recent: Recent::default(),
             next_io: 1,
-            purposes: HashMap::new(),
-            wanted: VecDeque::new(),
-            records_wanted: VecDeque::new(),
-            record_bytes_in_flight: 0,
-            written: vec![Written::Repair],
-            flushing: None,
+            in_flight: HashMap::new(),
+            abandoned: HashSet::new(),
             events: VecDeque::new(),
             options,
         };
         log.adopt_zones();
-        for (offset, bytes) in state.repairs {
-            log.want_write(offset, bytes, Purpose::Repair);
+        for Repair { zone, offset, bytes } in state.repairs {
+            let volume = log.volume_of(zone);
+            log.volume_mut(volume).start_writes += 1;
+            log.want_zone_write(zone, offset, bytes, Purpose::Repair);
         }
         log
     }
@@ -227,12 +223,12 @@ impl Log {
     pub fn append(&mut self, now_ms: u64, append: Append) {
         self.advance(now_ms);
         if let Op::Put(put) = &append.op {
-            let (len, max) = (put.payload_len, object_len_max(&self.options.geometry));
+            let (len, max) = (put.payload_len, object_len_max(self.options.geometry.volume()));
             if len > max {
                 return self.fail(append.ticket, AppendError::TooLarge { len, max });
             }
         }
-        if let Some(failure) = self.fenced {
+        if let Some(failure) = self.read_only() {
             return self.fail(append.ticket, AppendError::Fenced(failure));
         }
         if self.close_wanted {
@@ -247,55 +243,31 @@ impl Log {
         self.begin_ready();
     }
 
-    /// Time passes: frees what has expired, keeps the checkpoint fresh.
+    /// Time passes: frees what has expired, keeps the checkpoints fresh.
     pub fn tick(&mut self, now_ms: u64, clock: ClockMark) {
         self.advance(now_ms);
         self.clock = clock;
-        if self.fenced.is_some() || self.phase == Phase::Closed {
+        if self.is_read_only() || self.phase == Phase::Closed {
             return;
         }
         self.expire_zones();
         if self.phase == Phase::Running {
             self.prepare_next();
             self.begin_ready();
-            self.checkpoint_if_due();
+            self.checkpoints_if_due();
         }
     }
 
     /// Finishes what was accepted, then says `Closed`. Repairs under way are finished first. A
-    /// fenced log has nothing to finish.
+    /// log that is fenced altogether has nothing to finish.
     pub fn close(&mut self) {
         self.close_wanted = true;
-        if self.fenced.is_some() {
+        if self.is_read_only() {
             self.close_fenced();
         } else if self.phase == Phase::Running {
             self.phase = Phase::Closing { checkpoint: false };
             self.continue_close();
         }
-    }
-
-    /// The next I/O to do, if it may start now.
-    pub fn poll_io(&mut self) -> Option<Io> {
-        if self.fenced.is_some() {
-            return None;
-        }
-        if let Some(io) = self.wanted.pop_front() {
-            return Some(io);
-        }
-        if let Some(io) = self.records_wanted.front() {
-            let len = record_len(io);
-            let fits = self.record_bytes_in_flight + len <= IN_FLIGHT_BYTES_MAX;
-            if fits || self.record_bytes_in_flight == 0 {
-                self.record_bytes_in_flight += len;
-                return self.records_wanted.pop_front();
-            }
-        }
-        if self.flushing.is_none() && !self.written.is_empty() {
-            self.flushing = Some(std::mem::take(&mut self.written));
-            let id = self.io_id(Purpose::Flush);
-            return Some(Io { id, op: IoOp::Flush });
-        }
-        None
     }
 
     /// The next thing that ended.
@@ -317,14 +289,9 @@ impl Log {
         })
     }
 
-    /// Is anything still on its way to the drive?
+    /// Is anything still on its way to a drive?
     pub fn is_idle(&self) -> bool {
-        self.purposes.is_empty() && self.written.is_empty()
-    }
-
-    /// Why the volume is read-only, if it is.
-    pub fn fenced(&self) -> Option<IoFailure> {
-        self.fenced
+        self.in_flight.is_empty() && self.volumes.iter().all(|own| own.written.is_empty())
     }
 
     /// Operations accepted and not ended.
@@ -332,16 +299,15 @@ impl Log {
         self.stats.backlog
     }
 
-    /// Counters and gauges.
+    /// Counters and gauges of the whole store. Free zones are those that can be taken.
     pub fn stats(&self) -> LogStats {
         let mut stats = self.stats;
-        for zone in &self.zones {
-            match zone.state {
-                _ if zone.bad => stats.zones_bad += 1,
-                ZoneState::Free => stats.zones_free += 1,
-                ZoneState::Preparing | ZoneState::Open => stats.zones_open += 1,
-                ZoneState::Sealed => stats.zones_sealed += 1,
-            }
+        for volume in 0..self.options.geometry.volume_count() {
+            let own = self.volume_stats(volume);
+            stats.zones_free += if own.fenced.is_none() { own.zones_free } else { 0 };
+            stats.zones_open += own.zones_open;
+            stats.zones_sealed += own.zones_sealed;
+            stats.zones_bad += own.zones_bad;
         }
         stats
     }
@@ -349,43 +315,47 @@ impl Log {
     /// An I/O came to its end. Reads bring their bytes.
     pub fn io_done(&mut self, now_ms: u64, id: u64, result: Result<Vec<u8>, IoFailure>) {
         self.advance(now_ms);
-        let purpose = self.purposes.remove(&id).expect("a completion belongs to an I/O in flight");
-        if self.fenced.is_some() {
+        if self.abandoned.remove(&id) {
             return;
         }
-        match purpose {
+        let done = self.in_flight.remove(&id).expect("a completion belongs to an I/O in flight");
+        let volume = done.volume;
+        assert!(self.volume(volume).is_usable(), "what is fenced has nothing in flight");
+        match done.purpose {
             Purpose::Record { lsn } => self.record_written(lsn, result.err()),
             Purpose::VictimHeader { append, location, others } => {
                 self.victim_read(append, location, others, result)
             }
+            Purpose::Void { zone, lsns } => match result {
+                Ok(_) => self.written(volume, Written::Void { zone, lsns }),
+                Err(_) => self.footer_failed(zone),
+            },
             Purpose::Footer { zone, kills_at } => match result {
-                Ok(_) => self.written.push(Written::Footer { zone, kills_at }),
+                Ok(_) => self.written(volume, Written::Footer { zone, kills_at }),
                 Err(_) => self.footer_failed(zone),
             },
             Purpose::Checkpoint => match result {
-                Ok(_) => self.written.push(Written::Checkpoint),
-                Err(failure) => self.checkpoint_failed(failure),
+                Ok(_) => self.written(volume, Written::Checkpoint),
+                Err(failure) => self.checkpoint_failed(volume, failure),
             },
             Purpose::Repair => match result {
-                Ok(_) => self.written.push(Written::Repair),
-                Err(failure) => self.fence(failure),
+                Ok(_) => self.written(volume, Written::Repair),
+                Err(failure) => self.fence(volume, failure),
             },
-            Purpose::Prepare => self.prepare_step_done(result),
+            Purpose::Prepare => self.prepare_step_done(volume, result),
             Purpose::Flush => match result {
-                Ok(_) => self.flushed(),
-                Err(failure) => self.fence(failure),
+                Ok(_) => self.flushed(volume),
+                Err(failure) => self.fence(volume, failure),
             },
         }
         self.begin_ready();
-        if self.fenced.is_none() {
-            self.continue_close();
-        }
+        self.continue_close();
     }
 
     /// In a loop, not by recursion: the end of an operation can be the end of all that wait behind
     /// it. Nothing begins before the start is durable: what recovery found, a tombstone for one,
     /// may still be in the drive's cache only, and must not be answered from.
-    fn begin_ready(&mut self) {
+    pub(crate) fn begin_ready(&mut self) {
         while self.is_running()
             && let Some(append) = self.ready.pop_front()
         {
@@ -393,17 +363,22 @@ impl Log {
         }
     }
 
-    fn flushed(&mut self) {
+    fn flushed(&mut self, volume: u16) {
         self.stats.flushes += 1;
-        for written in self.flushing.take().expect("a flush was under way") {
+        for written in self.volume_mut(volume).flushing.take().expect("a flush was under way") {
             match written {
                 Written::Record { lsn } => self.record_durable(lsn),
+                Written::Void { zone, lsns } => self.void_durable(zone, lsns),
                 Written::Footer { zone, kills_at } => self.zone_sealed(zone, kills_at),
-                Written::Prepare => self.prepare_step_durable(),
-                Written::Repair => self.repair_durable(),
-                Written::Checkpoint => self.checkpoint_durable(),
+                Written::Prepare => self.prepare_step_durable(volume),
+                Written::Repair => self.repair_durable(volume),
+                Written::Checkpoint => self.checkpoint_durable(volume),
             }
         }
+    }
+
+    pub(crate) fn written(&mut self, volume: u16, written: Written) {
+        self.volume_mut(volume).written.push(written);
     }
 
     pub(crate) fn fail(&mut self, ticket: u64, error: AppendError) {
@@ -411,30 +386,8 @@ impl Log {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Closing { checkpoint: false })
-    }
-
-    pub(crate) fn want_write(&mut self, offset: u64, bytes: Vec<u8>, purpose: Purpose) {
-        assert_eq!(bytes.len() % BLOCK, 0);
-        self.stats.bytes_written += bytes.len() as u64;
-        let id = self.io_id(purpose);
-        self.wanted.push_back(Io { id, op: IoOp::Write { offset, bytes } });
-    }
-
-    pub(crate) fn want_read(&mut self, offset: u64, len: usize, purpose: Purpose) {
-        let id = self.io_id(purpose);
-        self.wanted.push_back(Io { id, op: IoOp::Read { offset, len } });
-    }
-
-    pub(crate) fn written_unflushed(&mut self, written: Written) {
-        self.written.push(written);
-    }
-
-    pub(crate) fn io_id(&mut self, purpose: Purpose) -> u64 {
-        let id = self.next_io;
-        self.next_io += 1;
-        self.purposes.insert(id, purpose);
-        id
+        let serves = matches!(self.phase, Phase::Running | Phase::Closing { checkpoint: false });
+        serves && !self.is_read_only()
     }
 
     pub(crate) fn take_lsn(&mut self) -> u64 {
@@ -448,7 +401,7 @@ impl Log {
         self.unresolved.remove(&lsn);
     }
 
-    /// Everything up to here is durable or given up.
+    /// Every record up to here is durable, or can not be found any more.
     pub(crate) fn durable_lsn(&self) -> u64 {
         self.unresolved.first().copied().unwrap_or(self.next_lsn) - 1
     }
@@ -457,19 +410,7 @@ impl Log {
         self.next_lsn
     }
 
-    fn advance(&mut self, now_ms: u64) {
+    pub(crate) fn advance(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
     }
-}
-
-fn record_len(io: &Io) -> u64 {
-    match &io.op {
-        IoOp::Record { shape, .. } => shape.record_len as u64,
-        _ => unreachable!("only records wait here"),
-    }
-}
-
-/// The volume offset of a zone's byte.
-pub(crate) fn volume_offset(geometry: &Geometry, zone: u32, offset: u64) -> u64 {
-    geometry.zone_offset(zone) + offset
 }

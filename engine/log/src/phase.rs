@@ -1,45 +1,86 @@
-//! From start to close: repairs, service, the fence after a failed flush, the last checkpoint.
+//! From start to close: repairs, the first checkpoints, service, the last checkpoints.
+//!
+//! Start: all volumes flush what recovery read and wrote; when all have, a checkpoint that forbids
+//! ghosts goes to each; when all have that, the log serves. A volume that refuses is fenced and is
+//! not waited for.
 
-use crate::log::{Log, Phase, Purpose};
+use crate::log::{Log, Phase};
 use crate::seal::CHECKPOINT_FAILURES_MAX;
-use crate::types::{AppendError, Event, IoFailure};
+use crate::types::{Event, IoFailure};
 
 impl Log {
-    /// A failed flush is never asked for again: what it covered may be lost, and a second flush
-    /// would say yes all the same.
-    pub(crate) fn fence(&mut self, failure: IoFailure) {
-        self.fenced = Some(failure);
-        self.events.push_back(Event::Fenced(failure));
-        let error = AppendError::Fenced(failure);
-        let mut tickets: Vec<u64> = Vec::new();
-        tickets.extend(self.flying.drain().map(|(_, flying)| flying.pending.append.ticket));
-        for class in &mut self.classes {
-            tickets.extend(class.waiting.drain(..).map(|pending| pending.append.ticket));
+    pub(crate) fn repair_durable(&mut self, volume: u16) {
+        self.volume_mut(volume).start_writes -= 1;
+        self.continue_start();
+    }
+
+    /// Repairs first, then the checkpoints, then service.
+    pub(crate) fn continue_start(&mut self) {
+        let Phase::Starting { checkpoint } = self.phase else { return };
+        let usable = self.usable_volumes();
+        if usable.is_empty() || usable.iter().any(|volume| self.volume(*volume).start_writes > 0) {
+            return;
         }
-        tickets.extend(self.ready.drain(..).map(|append| append.ticket));
-        for purpose in self.purposes.values() {
-            if let Purpose::VictimHeader { append, .. } = purpose {
-                tickets.push(append.ticket);
-            }
+        if !checkpoint {
+            self.phase = Phase::Starting { checkpoint: true };
+            usable.into_iter().for_each(|volume| self.want_checkpoint(volume));
+        } else if !self.is_checkpoint_under_way() {
+            self.started();
         }
-        for (_, queue) in self.busy.drain() {
-            tickets.extend(queue.into_iter().map(|append| append.ticket));
-        }
-        tickets.sort_unstable();
-        assert_eq!(tickets.len(), self.stats.backlog as usize, "every operation ends once");
-        self.stats.backlog = 0;
-        for ticket in tickets {
-            self.events.push_back(Event::Failed { ticket, error });
-        }
-        // The I/O not yet handed out never starts.
-        for io in self.wanted.drain(..).chain(self.records_wanted.drain(..)) {
-            self.purposes.remove(&io.id);
-        }
-        self.written.clear();
-        self.flushing = None;
-        self.unresolved.clear();
+    }
+
+    fn started(&mut self) {
+        self.phase = Phase::Running;
+        self.events.push_back(Event::Started);
+        let open: Vec<u32> = self.open.keys().copied().collect();
+        open.into_iter().for_each(|zone| self.seal_if_quiet(zone));
+        self.place_all_waiting();
         if self.close_wanted {
-            self.close_fenced();
+            self.close();
+        }
+    }
+
+    fn is_checkpoint_under_way(&self) -> bool {
+        self.volumes.iter().any(|own| own.is_usable() && own.slots.busy)
+    }
+
+    /// The older slot is still good. Starting and closing wait for a checkpoint, so they try again
+    /// at once; while the log runs the next one is due in a second.
+    pub(crate) fn checkpoint_failed(&mut self, volume: u16, failure: IoFailure) {
+        self.checkpoint_refused(volume);
+        let again = self.volume(volume).slots.failures < CHECKPOINT_FAILURES_MAX;
+        match self.phase {
+            Phase::Starting { .. } if again => self.want_checkpoint(volume),
+            Phase::Starting { .. } => self.fence(volume, failure),
+            Phase::Closing { checkpoint: true } if again => self.want_checkpoint(volume),
+            // What it would have said is found by scanning.
+            _ => self.continue_last_checkpoints(),
+        }
+    }
+
+    pub(crate) fn checkpoint_durable(&mut self, volume: u16) {
+        let slots = &mut self.volume_mut(volume).slots;
+        slots.busy = false;
+        slots.failures = 0;
+        self.continue_start();
+        self.continue_last_checkpoints();
+    }
+
+    pub(crate) fn continue_close(&mut self) {
+        if self.phase == (Phase::Closing { checkpoint: false })
+            && self.stats.backlog == 0
+            && self.is_idle()
+            && !self.is_read_only()
+        {
+            self.phase = Phase::Closing { checkpoint: true };
+            self.usable_volumes().into_iter().for_each(|volume| self.want_checkpoint(volume));
+        }
+    }
+
+    pub(crate) fn continue_last_checkpoints(&mut self) {
+        if self.phase == (Phase::Closing { checkpoint: true }) && !self.is_checkpoint_under_way() {
+            self.phase = Phase::Closed;
+            self.events.push_back(Event::Closed);
         }
     }
 
@@ -47,70 +88,6 @@ impl Log {
         if self.phase != Phase::Closed {
             self.phase = Phase::Closed;
             self.events.push_back(Event::Closed);
-        }
-    }
-
-    pub(crate) fn repair_durable(&mut self) {
-        if let Phase::Starting { writes } = &mut self.phase {
-            *writes -= 1;
-        }
-        self.continue_start();
-    }
-
-    /// Repairs first, then the checkpoint that forbids ghosts, then service.
-    pub(crate) fn continue_start(&mut self) {
-        if self.phase == (Phase::Starting { writes: 0 }) {
-            self.want_checkpoint();
-        }
-    }
-
-    /// The older slot is still good. Starting and closing wait for a checkpoint, so they try again
-    /// at once; while the log runs the next one is due in a second.
-    pub(crate) fn checkpoint_failed(&mut self, failure: IoFailure) {
-        self.checkpoint_refused();
-        let again = self.checkpoint_failures < CHECKPOINT_FAILURES_MAX;
-        match self.phase {
-            Phase::Starting { .. } if again => self.want_checkpoint(),
-            Phase::Starting { .. } => self.fence(failure),
-            Phase::Closing { checkpoint: true } if again => self.want_checkpoint(),
-            Phase::Closing { checkpoint: true } => {
-                // What it would have said is found by scanning.
-                self.phase = Phase::Closed;
-                self.events.push_back(Event::Closed);
-            }
-            _ => {}
-        }
-    }
-
-    pub(crate) fn checkpoint_durable(&mut self) {
-        self.checkpoint_busy = false;
-        self.checkpoint_failures = 0;
-        match self.phase {
-            Phase::Starting { writes: 0 } => {
-                self.phase = Phase::Running;
-                self.events.push_back(Event::Started);
-                let open: Vec<u32> = self.open.keys().copied().collect();
-                open.into_iter().for_each(|zone| self.seal_if_quiet(zone));
-                self.place_all_waiting();
-                if self.close_wanted {
-                    self.close();
-                }
-            }
-            Phase::Closing { checkpoint: true } => {
-                self.phase = Phase::Closed;
-                self.events.push_back(Event::Closed);
-            }
-            _ => {}
-        }
-    }
-
-    pub(crate) fn continue_close(&mut self) {
-        if self.phase == (Phase::Closing { checkpoint: false })
-            && self.stats.backlog == 0
-            && self.is_idle()
-        {
-            self.phase = Phase::Closing { checkpoint: true };
-            self.want_checkpoint();
         }
     }
 }

@@ -8,13 +8,16 @@ use crate::zone::{Zone, ZoneState};
 use tapeloop_format::OPEN_ZONES_MAX;
 
 impl Log {
-    /// After recovery: open zones back to their classes, everything expired to the free list.
+    /// After recovery: open zones back to their classes, everything expired to the free lists.
     pub(crate) fn adopt_zones(&mut self) {
         let mut free: Vec<u32> = (0..self.zones.len() as u32)
             .filter(|zone| self.zones[*zone as usize].state == ZoneState::Free)
             .collect();
         free.sort_by_key(|zone| (self.zones[*zone as usize].lap > 0, *zone));
-        self.free = free.into();
+        for zone in free {
+            let volume = self.volume_of(zone);
+            self.volume_mut(volume).free.push_back(zone);
+        }
         let open: Vec<u32> = self.open.keys().copied().collect();
         for zone in open {
             if self.open[&zone].closing {
@@ -42,8 +45,9 @@ impl Log {
                 ZoneState::Sealed => {
                     meta.state = ZoneState::Free;
                     self.directory.set_lap(zone, meta.lap, false);
-                    self.free.push_back(zone);
                     self.stats.zones_expired += 1;
+                    let volume = self.volume_of(zone);
+                    self.volume_mut(volume).free.push_back(zone);
                 }
                 ZoneState::Open if running => self.close_if_expired(zone),
                 _ => {}
@@ -59,26 +63,59 @@ impl Log {
         }
     }
 
-    /// A zone for the next lap: a free one, else one that must give. `None`: nothing may be taken.
+    /// A zone for the next lap, on a volume that prepares none. The volumes take turns, so that
+    /// records spread over all drives. `None`: nothing may be taken now.
     pub(crate) fn take_zone(&mut self) -> Option<u32> {
         // A zone that a checkpoint cannot name as open could not be recovered.
         if self.open.len() >= OPEN_ZONES_MAX {
             return None;
         }
-        for _ in 0..self.free.len() {
-            let zone = self.free.pop_front()?;
-            if self.may_try(zone) {
-                return Some(zone);
-            }
-            self.free.push_back(zone);
+        let (near, far): (Vec<u16>, Vec<u16>) =
+            self.volumes_in_turn().into_iter().partition(|volume| !self.volume(*volume).is_far);
+        let zone = self.take_zone_of(&near).or_else(|| {
+            // Nearer ones may have some in a moment.
+            let is_preparing = |volume: &u16| self.volume(*volume).prepare.is_some();
+            let is_certain = !near.iter().any(is_preparing);
+            is_certain.then(|| self.take_zone_of(&far)).flatten()
+        })?;
+        self.turn = (self.volume_of(zone) + 1) % self.options.geometry.volume_count();
+        Some(zone)
+    }
+
+    fn volumes_in_turn(&self) -> Vec<u16> {
+        let count = self.options.geometry.volume_count();
+        let in_turn = (0..count).map(|step| (self.turn + step) % count);
+        in_turn.filter(|volume| self.volume(*volume).is_usable()).collect()
+    }
+
+    /// A free zone, else one that must give.
+    fn take_zone_of(&mut self, volumes: &[u16]) -> Option<u32> {
+        let is_ready = |volume: &u16| self.volume(*volume).prepare.is_none();
+        let ready: Vec<u16> = volumes.iter().copied().filter(is_ready).collect();
+        if let Some(zone) = ready.iter().find_map(|volume| self.take_free(*volume)) {
+            return Some(zone);
         }
-        let is_sealed = |zone: &u32| self.zones[*zone as usize].state == ZoneState::Sealed;
+        let is_sealed = |zone: &u32| {
+            let is_there = ready.contains(&self.volume_of(*zone));
+            is_there && self.zones[*zone as usize].state == ZoneState::Sealed
+        };
         let zone = self.first_to_give((0..self.zones.len() as u32).filter(is_sealed))?;
         let meta = &self.zones[zone as usize];
         self.stats.zones_evicted += 1;
         self.stats.evicted_early_ms = meta.max_expires_ms.saturating_sub(self.now_ms);
         self.stats.retention_achieved_ms = self.now_ms.saturating_sub(meta.opened_ms);
         Some(zone)
+    }
+
+    fn take_free(&mut self, volume: u16) -> Option<u32> {
+        for _ in 0..self.volume(volume).free.len() {
+            let zone = self.volume_mut(volume).free.pop_front()?;
+            if self.may_try(zone) {
+                return Some(zone);
+            }
+            self.volume_mut(volume).free.push_back(zone);
+        }
+        None
     }
 
     /// Of zones that hold something, the one that goes first.

@@ -1,5 +1,9 @@
-//! Recovery: from the bytes on the drive to a running log, the same way after a crash as after a
+//! Recovery: from the bytes on the drives to a running log, the same way after a crash as after a
 //! clean stop.
+//!
+//! The checkpoints of all volumes are read first: the newest speaks for the whole store. A volume
+//! that is missing is given up for good: the checkpoints written before service say so, and when it
+//! comes back nothing of what it held counts, old checkpoint and journal included.
 //!
 //! Sealed zones are taken from their footers; only zones that were open are scanned. Nothing is
 //! written until everything has been read: recovery may crash at any point and be run again.
@@ -12,38 +16,46 @@
 
 use crate::adopt::Recovered;
 use crate::clock::{MachineTime, StoreClock};
-use crate::directory::{Directory, Location, entry_of};
+use crate::directory::Directory;
 use crate::index::IndexBuilder;
+use crate::judge::ZoneFacts;
 use crate::log::{Log, LogOptions, LogState};
 use crate::report::{Finding, RecoveryReport};
 use crate::scan::Scan;
 use crate::types::{GroupPolicy, IoFailure};
-use crate::zone::{Kills, Zone, ZoneState};
+use crate::volume::VolumeLog;
+use crate::zone::{Zone, ZoneState};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use tapeloop_format::{
-    BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, Checkpoint, ClassId,
-    FooterEntries, FooterTable, FooterTrailer, FormatError, Geometry, KeyHash, KillList,
-    RecordHeader, RecordKind, StoreId, Structure, ZoneHeader, ZoneLap,
+    BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, Checkpoint, FooterTrailer,
+    FormatError, GIVEN_UP_WHOLLY, KillList, RecordHeader, RecordKind, StoreGeometry, StoreId,
+    VOLUME_COUNT_MAX, ZoneHeader,
 };
 
 /// Findings kept in a report; the rest is only counted.
 const FINDINGS_MAX: usize = 1000;
 
-/// Something recovery wants read from the volume.
+/// Whoever goes on without a volume must be newer than anything that volume can have seen, however
+/// often the store was opened with it: so many incarnations are left out.
+const INCARNATIONS_LEFT_OUT: u64 = 1 << 32;
+
+/// Something recovery wants read from a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecoveryRead {
     /// Names the read in `Recovery::read_done`.
     pub id: u64,
+    /// Which volume.
+    pub volume: u16,
     /// Offset in the volume, in bytes.
     pub offset: u64,
     /// Length in bytes, a multiple of 4 KiB.
     pub len: usize,
 }
 
-enum Wanted {
-    Checkpoint(usize),
-    Journal,
+pub(crate) enum Wanted {
+    Checkpoint(u16, usize),
+    Journal(u16),
     /// The first record of a zone that both its ends say nothing about.
     FirstRecord(u32),
     ZoneHeader(u32),
@@ -53,64 +65,83 @@ enum Wanted {
     Scan(u32),
 }
 
-#[derive(Default)]
-struct ZoneFacts {
-    header: Option<Result<ZoneHeader, FormatError>>,
-    trailer: Option<Result<FooterTrailer, FormatError>>,
-    /// What is wrong with the header, while the first record is asked.
-    error: Option<FormatError>,
-}
+/// Both checkpoint slots of a volume, as they are read.
+type Slots = [Option<Result<Checkpoint, FormatError>>; 2];
 
-/// Recovery of one volume: reads in, a log out.
+/// Recovery of a store: reads in, a log out.
 pub struct Recovery {
     pub(crate) store_id: StoreId,
-    pub(crate) geometry: Geometry,
+    pub(crate) geometry: StoreGeometry,
+    is_missing: Vec<bool>,
     next_read: u64,
     wanted: VecDeque<RecoveryRead>,
     purposes: HashMap<u64, (Wanted, RecoveryRead)>,
-    checkpoint_slots: [Option<Result<Checkpoint, FormatError>>; 2],
+    slots: Vec<Slots>,
+    /// Number of the last checkpoint on each volume.
+    sequences: Vec<u64>,
+    /// The newest of the store.
     pub(crate) checkpoint: Option<Checkpoint>,
     /// Carry records: the newest last, unless a longer series was written here before.
     pub(crate) journal: Vec<(RecordHeader, Vec<u8>)>,
-    incarnation_max: u64,
-    unknown_laps: Vec<u32>,
-    facts: Vec<ZoneFacts>,
+    /// The largest that any volume knows of.
+    pub(crate) incarnation_max: u64,
+    next_base_min: u64,
+    pub(crate) lsn_max: u64,
+    pub(crate) unknown_laps: Vec<u32>,
+    pub(crate) facts: Vec<ZoneFacts>,
     pub(crate) zones: Vec<Zone>,
-    scans: BTreeMap<u32, Scan>,
+    pub(crate) scans: BTreeMap<u32, Scan>,
     pub(crate) builder: IndexBuilder,
-    lsn_max: u64,
-    seen_ms: u64,
+    pub(crate) seen_ms: u64,
     pub(crate) report: RecoveryReport,
 }
 
 impl Recovery {
-    /// Starts the recovery of a volume whose header has been read.
-    pub fn new(store_id: StoreId, geometry: Geometry) -> Recovery {
+    /// Starts the recovery of a store whose volume headers have been read. What a missing volume
+    /// held will never count again.
+    pub fn new(store_id: StoreId, geometry: StoreGeometry, missing: &[u16]) -> Recovery {
         let zone_count = geometry.zone_count() as usize;
+        let volumes = 0..geometry.volume_count();
+        let is_missing: Vec<bool> = volumes.clone().map(|own| missing.contains(&own)).collect();
+        assert!(is_missing.contains(&false), "a store without any of its volumes");
         let mut recovery = Recovery {
             store_id,
             geometry,
+            is_missing,
             next_read: 1,
             wanted: VecDeque::new(),
             purposes: HashMap::new(),
-            checkpoint_slots: [None, None],
+            slots: volumes.map(|_| [None, None]).collect(),
+            sequences: vec![0; usize::from(geometry.volume_count())],
             checkpoint: None,
             journal: Vec::new(),
             incarnation_max: 0,
+            next_base_min: 0,
+            lsn_max: 0,
             unknown_laps: Vec::new(),
             facts: (0..zone_count).map(|_| ZoneFacts::default()).collect(),
             zones: vec![Zone::unused(); zone_count],
             scans: BTreeMap::new(),
             builder: IndexBuilder::new(),
-            lsn_max: 0,
             seen_ms: 0,
             report: RecoveryReport::default(),
         };
-        for (slot, offset) in CHECKPOINT_SLOTS.into_iter().enumerate() {
-            recovery.want(Wanted::Checkpoint(slot), offset, BLOCK);
+        for volume in missing {
+            for zone in geometry.zones_of(*volume) {
+                recovery.zones[zone as usize] = Zone::unknown();
+            }
         }
-        recovery.want(Wanted::Journal, CARRY_JOURNAL_OFFSET, CARRY_JOURNAL_LEN as usize);
+        for volume in recovery.present() {
+            for (slot, offset) in CHECKPOINT_SLOTS.into_iter().enumerate() {
+                recovery.want(Wanted::Checkpoint(volume, slot), volume, offset, BLOCK);
+            }
+        }
         recovery
+    }
+
+    fn present(&self) -> Vec<u16> {
+        let volumes = 0..self.geometry.volume_count();
+        volumes.filter(|volume| !self.is_missing[usize::from(*volume)]).collect()
     }
 
     /// The next read to do; any number may be in flight. `None` while answers are awaited, or at
@@ -131,13 +162,13 @@ impl Recovery {
             assert_eq!(bytes.len(), len, "reads are answered whole");
         }
         if let Err(failure) = result {
-            let (offset, len) = (read.offset, read.len);
-            self.find(Finding::Unreadable { offset, len, failure });
+            let RecoveryRead { volume, offset, len, .. } = read;
+            self.find(Finding::Unreadable { volume, offset, len, failure });
         }
         let bytes = result.ok();
         match wanted {
-            Wanted::Checkpoint(slot) => self.checkpoint_read(slot, bytes),
-            Wanted::Journal => self.journal_read(bytes),
+            Wanted::Checkpoint(volume, slot) => self.checkpoint_read(volume, slot, bytes),
+            Wanted::Journal(volume) => self.journal_read(volume, bytes),
             Wanted::FirstRecord(zone) => self.first_record_read(zone, bytes),
             Wanted::ZoneHeader(zone) => {
                 let header = decode(bytes, |bytes| {
@@ -166,11 +197,16 @@ impl Recovery {
         }
     }
 
-    fn want(&mut self, wanted: Wanted, offset: u64, len: usize) {
-        let read = RecoveryRead { id: self.next_read, offset, len };
+    fn want(&mut self, wanted: Wanted, volume: u16, offset: u64, len: usize) {
+        let read = RecoveryRead { id: self.next_read, volume, offset, len };
         self.next_read += 1;
         self.purposes.insert(read.id, (wanted, read));
         self.wanted.push_back(read);
+    }
+
+    pub(crate) fn want_zone(&mut self, wanted: Wanted, zone: u32, offset: u64, len: usize) {
+        let offset = self.geometry.zone_offset(zone) + offset;
+        self.want(wanted, self.geometry.volume_of(zone), offset, len);
     }
 
     pub(crate) fn find(&mut self, finding: Finding) {
@@ -180,31 +216,57 @@ impl Recovery {
         }
     }
 
-    fn checkpoint_read(&mut self, slot: usize, bytes: Option<&[u8]>) {
+    fn checkpoint_read(&mut self, volume: u16, slot: usize, bytes: Option<&[u8]>) {
         let found = decode(bytes, |bytes| Checkpoint::decode(bytes, &self.store_id));
-        self.checkpoint_slots[slot] = Some(found);
-        if self.checkpoint_slots.iter().any(Option::is_none) {
+        self.slots[usize::from(volume)][slot] = Some(found);
+        let is_read = |volume: &u16| self.slots[usize::from(*volume)].iter().all(Option::is_some);
+        let present = self.present();
+        if !present.iter().all(is_read) {
             return;
         }
-        let slots = self.checkpoint_slots.each_mut().map(|slot| slot.take().expect("seen above"));
-        self.checkpoint = Checkpoint::newest(slots);
-        if self.checkpoint.is_none() {
-            self.find(Finding::Checkpoint);
+        for volume in &present {
+            self.take_checkpoint(*volume);
         }
-        for zone in 0..self.geometry.zone_count() {
-            let start = self.geometry.zone_offset(zone);
-            let last = start + self.geometry.zone_size() - BLOCK as u64;
-            self.want(Wanted::ZoneHeader(zone), start, BLOCK);
-            self.want(Wanted::ZoneTrailer(zone), last, BLOCK);
+        for volume in present {
+            let len = CARRY_JOURNAL_LEN as usize;
+            self.want(Wanted::Journal(volume), volume, CARRY_JOURNAL_OFFSET, len);
+            for zone in self.geometry.zones_of(volume) {
+                let last = self.geometry.zone_size() - BLOCK as u64;
+                self.want_zone(Wanted::ZoneHeader(zone), zone, 0, BLOCK);
+                self.want_zone(Wanted::ZoneTrailer(zone), zone, last, BLOCK);
+            }
+        }
+    }
+
+    /// The newest checkpoint of the store is the one of the latest incarnation, and of those the
+    /// latest. Any other of that incarnation would do as well: it is what a crash leaves that comes
+    /// before the newest has been written.
+    fn take_checkpoint(&mut self, volume: u16) {
+        let slots = &mut self.slots[usize::from(volume)];
+        let slots = slots.each_mut().map(|slot| slot.take().expect("all are read"));
+        let Some(found) = Checkpoint::newest(slots) else {
+            return self.find(Finding::Checkpoint { volume });
+        };
+        self.sequences[usize::from(volume)] = found.sequence;
+        // Numbers are not given twice, whoever gave them.
+        self.incarnation_max = self.incarnation_max.max(found.incarnation);
+        self.lsn_max = self.lsn_max.max(found.next_lsn - 1);
+        self.next_base_min = self.next_base_min.max(found.next_base_position);
+        let age = |mark: &Checkpoint| (mark.incarnation, mark.clock.store_ms, mark.next_lsn);
+        if self.checkpoint.as_ref().is_none_or(|newest| age(newest) < age(&found)) {
+            self.checkpoint = Some(found);
         }
     }
 
     /// A record that does not verify was being written over: what it held before is durable in a
     /// zone.
-    fn journal_read(&mut self, bytes: Option<&[u8]>) {
+    fn journal_read(&mut self, volume: u16, bytes: Option<&[u8]>) {
         let mut rest = bytes.unwrap_or_default();
         while let Some((header, record)) = carry_record(rest, self.store_id) {
             rest = &rest[record.len()..];
+            if !self.counts(volume, header.position) {
+                continue;
+            }
             // True for ever, also if the record is an old one.
             for kill in carried(&header, record) {
                 self.builder.add_kill(kill.key_hash, kill.lsn);
@@ -214,233 +276,14 @@ impl Recovery {
         }
     }
 
-    /// Both ends of a zone are known: sealed, open, unused or damaged?
-    fn judge_zone(&mut self, zone: u32) {
-        let facts = &mut self.facts[zone as usize];
-        let (Some(header), Some(trailer)) = (&facts.header, &facts.trailer) else { return };
-        let (header, trailer) = (header.clone(), trailer.clone());
-        if let Ok(header) = &header {
-            self.incarnation_max = self.incarnation_max.max(header.incarnation);
-        }
-        match (header, trailer) {
-            (Ok(header), Ok(trailer)) if trailer.lap == header.lap => {
-                self.sealed_zone(zone, trailer);
-            }
-            (Ok(header), Ok(trailer)) if trailer.lap < header.lap => {
-                let error = trailer.expect(zone, header.lap, trailer.zone_size);
-                self.open_zone(header, error.expect_err("another lap"));
-            }
-            (Ok(header), Err(error)) => self.open_zone(header, error),
-            (Ok(header), Ok(trailer)) => {
-                let (expected, found) = (trailer.lap, header.lap);
-                let what = Structure::ZoneHeader;
-                let error = FormatError::Misplaced { what, field: "lap", expected, found };
-                self.find(Finding::ZoneHeader { zone, error });
-                self.sealed_zone(zone, trailer);
-            }
-            // Torn when the zone was about to be reused; if not, nothing is lost with it either.
-            (Err(FormatError::Checksum { .. }), Ok(trailer)) => {
-                self.report.torn_dropped += 1;
-                self.sealed_zone(zone, trailer);
-            }
-            (Err(error), Ok(trailer)) => {
-                self.find(Finding::ZoneHeader { zone, error });
-                self.sealed_zone(zone, trailer);
-            }
-            (Err(FormatError::Blank { .. }), Err(FormatError::Blank { .. })) => {}
-            (Err(error), Err(_)) => {
-                self.facts[zone as usize].error = Some(error);
-                let offset = self.geometry.zone_offset(zone) + BLOCK as u64;
-                self.want(Wanted::FirstRecord(zone), offset, BLOCK);
-            }
-        }
-    }
-
-    /// A header that was being written for the first time has no record behind it. A damaged one
-    /// has, and the record knows most of what the header said.
-    fn first_record_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
-        let error = self.facts[zone as usize].error.take().expect("why the record is asked");
-        let record = decode(bytes, |bytes| RecordHeader::decode(bytes, self.store_id.salt()));
-        let Some(record) = record.ok().filter(|record| record.zone == zone) else {
-            self.unknown_laps.push(zone);
-            self.report.torn_dropped += 1;
-            return;
-        };
-        self.find(Finding::ZoneHeader { zone, error: error.clone() });
-        let life_ms = record.expires_ms.saturating_sub(record.stored_ms);
-        let header = ZoneHeader {
-            zone,
-            lap: record.lap,
-            base_position: record.position.saturating_sub(BLOCK as u64),
-            class: ClassId { bucket: ClassId::ttl_bucket(life_ms), group: 0 },
-            opened_store_ms: record.stored_ms,
-            incarnation: record.incarnation,
-        };
-        self.open_zone(header, error);
-        self.scans.get_mut(&zone).expect("just started").closing = true;
-    }
-
-    fn sealed_zone(&mut self, zone: u32, trailer: FooterTrailer) {
-        self.report.zones_sealed += 1;
-        self.seen_ms = self.seen_ms.max(trailer.sealed_store_ms);
-        self.lsn_max = self.lsn_max.max(trailer.lsn_last);
-        self.zones[zone as usize] = Zone {
-            state: ZoneState::Sealed,
-            lap: trailer.lap,
-            class: trailer.class,
-            base_position: trailer.base_position,
-            opened_ms: trailer.opened_store_ms,
-            max_expires_ms: trailer.expires_ms_max,
-            used_len: trailer.used_len,
-            record_count: trailer.entry_count,
-            kills: Kills::of_footer(&trailer),
-            bad: false,
-            put_back_at: None,
-        };
-        let start = self.geometry.zone_offset(zone);
-        let entries = trailer.table(FooterTable::Entries);
-        let kills = trailer.table(FooterTable::Kills);
-        if entries.padded_len > 0 {
-            self.want(Wanted::Entries(zone), start + entries.offset, entries.padded_len);
-        }
-        if kills.padded_len > 0 {
-            self.want(Wanted::Kills(zone), start + kills.offset, kills.padded_len);
-        }
-    }
-
-    fn trailer(&self, zone: u32) -> &FooterTrailer {
-        let trailer = self.facts[zone as usize].trailer.as_ref();
-        trailer.and_then(|trailer| trailer.as_ref().ok()).expect("kept while its tables are read")
-    }
-
-    fn entries_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
-        let trailer = *self.trailer(zone);
-        let Some(bytes) = bytes else { return self.scan_instead(zone) };
-        match trailer.verify_table(&self.store_id, FooterTable::Entries, bytes) {
-            Ok(table) => {
-                for entry in FooterEntries::new(table).expect("the trailer counts whole entries") {
-                    match entry {
-                        Ok(entry) if self.in_zone(entry.offset(), entry.shape().record_len) => {
-                            let (lap, offset, len) =
-                                (trailer.lap, entry.offset(), entry.payload_len);
-                            self.add(entry.key_hash, entry.lsn, zone, lap, offset, len);
-                        }
-                        Ok(_) | Err(_) => return self.scan_instead(zone),
-                    }
-                }
-            }
-            Err(error) => self.footer_invalid(zone, error),
-        }
-    }
-
-    fn in_zone(&self, offset: u64, record_len: usize) -> bool {
-        offset + record_len as u64 <= self.geometry.zone_size()
-    }
-
-    pub(crate) fn add(
-        &mut self,
-        hash: KeyHash,
-        lsn: u64,
-        zone: u32,
-        lap: u64,
-        offset: u64,
-        len: u32,
-    ) {
-        let entry = entry_of(&self.geometry, &Location { zone, lap, offset, len });
-        self.builder.add_version(hash, lsn, entry);
-    }
-
-    fn kills_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
-        let Some(bytes) = bytes else { return self.scan_instead(zone) };
-        match self.trailer(zone).verify_table(&self.store_id, FooterTable::Kills, bytes) {
-            Ok(table) => {
-                for kill in KillList::new(table).expect("the trailer counts whole kills") {
-                    self.builder.add_kill(kill.key_hash, kill.lsn);
-                }
-            }
-            Err(error) => self.footer_invalid(zone, error),
-        }
-    }
-
-    fn footer_invalid(&mut self, zone: u32, error: FormatError) {
-        let trailer = self.trailer(zone);
-        let zone_lap = ZoneLap { zone, lap: trailer.lap };
-        if !self.may_have_been_open(zone_lap, trailer.base_position) {
-            self.find(Finding::Footer { zone, error });
-        }
-        self.scan_instead(zone);
-    }
-
-    /// A zone whose footer cannot be used: its records say the same, one by one. It gets a new
-    /// footer.
-    fn scan_instead(&mut self, zone: u32) {
-        if self.scans.contains_key(&zone) {
-            return;
-        }
-        let trailer = self.trailer(zone);
-        let header = ZoneHeader {
-            zone,
-            lap: trailer.lap,
-            base_position: trailer.base_position,
-            class: trailer.class,
-            opened_store_ms: trailer.opened_store_ms,
-            incarnation: 0,
-        };
-        let used_len = trailer.used_len;
-        self.zones[zone as usize].state = ZoneState::Open;
-        // A write that the drive refused may lie anywhere in between: no payload is trusted unread.
-        let mut scan = Scan::new(header, used_len, self.store_id.salt(), 0, 0);
-        scan.closing = true;
-        self.start_scan(zone, scan);
-    }
-
-    /// Was the zone open at the last checkpoint, or opened since? Any other lap has had its footer.
-    fn may_have_been_open(&self, zone_lap: ZoneLap, base_position: u64) -> bool {
-        let Some(checkpoint) = &self.checkpoint else { return true };
-        base_position >= checkpoint.next_base_position
-            || checkpoint.open_zones.iter().any(|mark| mark.zone_lap == zone_lap)
-    }
-
-    /// A zone without footer; `error` is what was found in its place.
-    fn open_zone(&mut self, header: ZoneHeader, error: FormatError) {
-        let zone = header.zone;
-        self.seen_ms = self.seen_ms.max(header.opened_store_ms);
-        self.zones[zone as usize] = Zone {
-            state: ZoneState::Open,
-            lap: header.lap,
-            class: header.class,
-            base_position: header.base_position,
-            opened_ms: header.opened_store_ms,
-            used_len: BLOCK as u64,
-            ..Zone::unused()
-        };
-        let (mut durable_len, mut incarnation_min) = (0, 0);
-        let was_open = self.may_have_been_open(header.zone_lap(), header.base_position);
-        if let (true, Some(checkpoint)) = (was_open, &self.checkpoint) {
-            incarnation_min = checkpoint.incarnation;
-            let mark = checkpoint.open_zones.iter().find(|mark| mark.zone_lap == header.zone_lap());
-            durable_len = mark.map_or(0, |mark| mark.durable_len);
-        }
-        let zone_size = self.geometry.zone_size();
-        let durable_len = durable_len.min(zone_size);
-        let salt = self.store_id.salt();
-        let mut scan = Scan::new(header, zone_size, salt, durable_len, incarnation_min);
-        if !was_open {
-            self.find(Finding::Footer { zone, error });
-            scan.closing = true;
-        }
-        self.start_scan(zone, scan);
-    }
-
-    fn start_scan(&mut self, zone: u32, scan: Scan) {
+    pub(crate) fn start_scan(&mut self, zone: u32, scan: Scan) {
         self.scans.insert(zone, scan);
         self.want_scan(zone);
     }
 
     fn want_scan(&mut self, zone: u32) {
         if let Some((offset, len)) = self.scans[&zone].next_read() {
-            let offset = self.geometry.zone_offset(zone) + offset;
-            self.want(Wanted::Scan(zone), offset, len);
+            self.want_zone(Wanted::Scan(zone), zone, offset, len);
         }
     }
 
@@ -461,12 +304,12 @@ impl Recovery {
             let stored = scan.found.iter().map(|found| found.header.stored_ms);
             self.seen_ms = stored.fold(self.seen_ms, u64::max);
         }
-        let next_lsn = self.checkpoint.as_ref().map_or(1, |mark| mark.next_lsn);
-        let incarnation = self.checkpoint.as_ref().map_or(0, |mark| mark.incarnation);
+        let newly_missing = self.newly_missing();
+        let left_out = if newly_missing { INCARNATIONS_LEFT_OUT } else { 1 };
         let mut recovered = Recovered {
-            next_lsn: next_lsn.max(self.lsn_max + 1).max(durable_lsn + 1),
-            // Without checkpoint too it is newer than anything on the drive.
-            incarnation: incarnation.max(self.incarnation_max) + 1,
+            next_lsn: (self.lsn_max + 1).max(durable_lsn + 1),
+            // Without checkpoint too it is newer than anything on the drives.
+            incarnation: self.incarnation_max + left_out,
             durable_lsn,
             open: BTreeMap::new(),
             repairs: Vec::new(),
@@ -476,12 +319,17 @@ impl Recovery {
         }
         self.name_unknown_laps();
         let (clock, mark) = self.clock(machine);
-        let base_positions = self.zones.iter().filter(|zone| zone.lap > 0);
-        let zone_size = self.geometry.zone_size();
-        let next_base_position = base_positions
-            .map(|zone| zone.base_position + zone_size)
-            .chain(self.checkpoint.as_ref().map(|mark| mark.next_base_position))
-            .max();
+        let used = self.zones.iter().filter(|zone| zone.lap > 0);
+        let next_base_position = used
+            .map(|zone| zone.base_position + self.geometry.zone_size())
+            .fold(self.next_base_min, u64::max);
+        let options = LogOptions {
+            store_id: self.store_id,
+            geometry: self.geometry,
+            incarnation: recovered.incarnation,
+            given_up: self.given_up(next_base_position),
+            groups,
+        };
         let directory = Directory::new(self.geometry, self.builder.build(threads));
         for (zone, meta) in self.zones.iter().enumerate() {
             let servable = matches!(meta.state, ZoneState::Sealed | ZoneState::Open);
@@ -489,26 +337,42 @@ impl Recovery {
         }
         self.report.objects = directory.index_size().0 as u64;
         self.report.clock_held_ms = clock.held_ms();
+        let volumes = self.sequences.iter().zip(&self.is_missing);
         let state = LogState {
             directory: Arc::new(directory),
             now_ms: mark.store_ms,
             clock: mark,
             zones: self.zones,
             open: recovered.open,
+            volumes: volumes.map(|(sequence, gone)| VolumeLog::new(*sequence, *gone)).collect(),
             next_lsn: recovered.next_lsn,
-            next_base_position: next_base_position.unwrap_or(0),
-            checkpoint_sequence: self.checkpoint.as_ref().map_or(0, |mark| mark.sequence),
+            next_base_position,
             repairs: recovered.repairs,
-        };
-        let options = LogOptions {
-            store_id: self.store_id,
-            geometry: self.geometry,
-            incarnation: recovered.incarnation,
-            groups,
         };
         let log = Log::start(options, state);
         self.report.zones_free = log.stats().zones_free;
         (log, clock, self.report)
+    }
+
+    /// Was the store never opened without one of the volumes that are missing now?
+    fn newly_missing(&self) -> bool {
+        let given_up = self.checkpoint.as_ref().map_or([0; 16], |mark| mark.given_up);
+        let mut volumes = self.is_missing.iter().zip(given_up);
+        volumes.any(|(is_missing, base)| *is_missing && base != GIVEN_UP_WHOLLY)
+    }
+
+    /// What does not count from now on: all of a missing volume; of one that has come back what was
+    /// written before now.
+    fn given_up(&self, next_base_position: u64) -> [u64; VOLUME_COUNT_MAX as usize] {
+        let mut given_up = self.checkpoint.as_ref().map_or([0; 16], |mark| mark.given_up);
+        for (base, is_missing) in given_up.iter_mut().zip(&self.is_missing) {
+            match (is_missing, *base) {
+                (true, _) => *base = GIVEN_UP_WHOLLY,
+                (false, GIVEN_UP_WHOLLY) => *base = next_base_position,
+                (false, _) => {}
+            }
+        }
+        given_up
     }
 
     fn clock(&self, machine: MachineTime) -> (StoreClock, tapeloop_format::ClockMark) {
@@ -531,7 +395,7 @@ impl Recovery {
     }
 }
 
-fn decode<T>(
+pub(crate) fn decode<T>(
     bytes: Option<&[u8]>,
     decode: impl FnOnce(&[u8]) -> Result<T, FormatError>,
 ) -> Result<T, FormatError> {

@@ -6,9 +6,12 @@ use tapeloop_format::FormatError;
 /// Damage that recovery met in what had been durable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Finding {
-    /// Both checkpoints are gone.
-    #[error("neither checkpoint is readable")]
-    Checkpoint,
+    /// Both checkpoints of a volume are gone.
+    #[error("volume {volume}: neither checkpoint is readable")]
+    Checkpoint {
+        /// Volume.
+        volume: u16,
+    },
     /// A zone header is damaged.
     #[error("zone {zone}: header: {error}")]
     ZoneHeader {
@@ -38,8 +41,10 @@ pub enum Finding {
         error: FormatError,
     },
     /// The drive could not read.
-    #[error("{len} bytes at volume offset {offset}: {failure}")]
+    #[error("volume {volume}: {len} bytes at offset {offset}: {failure}")]
     Unreadable {
+        /// Volume.
+        volume: u16,
         /// Offset in the volume.
         offset: u64,
         /// Length.
@@ -60,6 +65,8 @@ pub struct RecoveryReport {
     pub zones_scanned: u32,
     /// Zones that were never used or hold nothing unexpired.
     pub zones_free: u32,
+    /// Zones whose content does not count, because the store was opened without their volume once.
+    pub zones_given_up: u32,
     /// Bytes scanned in open zones.
     pub bytes_scanned: u64,
     /// Torn stretches dropped: writes that had never been acknowledged.

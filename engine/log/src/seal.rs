@@ -1,11 +1,14 @@
-//! Full zones get their footer, and the checkpoint says how far open ones are durable.
+//! Full zones get their footer, and the checkpoints say how far open ones are durable.
+//!
+//! Every checkpoint names the open zones of all volumes, fenced ones too, so that recovery can go
+//! by the newest one that it finds anywhere.
 
 use crate::clock::MARK_PERIOD_MS;
-use crate::log::{Log, Purpose, volume_offset};
+use crate::log::{Log, Purpose};
 use crate::zone::{Kills, ZoneState};
 use tapeloop_format::{
     BLOCK, Checkpoint, FooterBuilder, FooterSummary, FooterTable, FooterTrailer, OPEN_ZONES_MAX,
-    OpenZoneMark, ZoneHeader, ZoneLap,
+    OpenZoneMark, RecordKind, ZoneHeader, ZoneLap,
 };
 
 /// While something changes a checkpoint this often keeps the scan after a crash short.
@@ -27,11 +30,50 @@ impl Log {
     }
 
     pub(crate) fn seal_if_quiet(&mut self, zone: u32) {
+        let volume = self.volume_of(zone);
+        if !self.volume(volume).is_usable() {
+            return;
+        }
         let Some(open) = self.open.get_mut(&zone) else { return };
         if !open.closing || open.sealing || open.in_flight > 0 {
             return;
         }
         open.sealing = true;
+        open.voids_left = open.holes.len();
+        match open.holes.is_empty() {
+            true => self.write_footer(zone),
+            false => self.write_voids(zone),
+        }
+    }
+
+    /// What failed writes may have left in the zone is made unfindable before the footer calls the
+    /// zone complete.
+    fn write_voids(&mut self, zone: u32) {
+        let meta = &self.zones[zone as usize];
+        let (lap, base_position) = (meta.lap, meta.base_position);
+        for hole in self.open[&zone].holes.clone() {
+            let lsn = self.take_lsn();
+            let place = ZoneLap { zone, lap };
+            let position = base_position + hole.offset;
+            let mut void = self.own_record(RecordKind::Void, place, position, lsn);
+            void.hole_len = hole.len as u32;
+            self.open.get_mut(&zone).expect("being sealed").saw_lsn(lsn);
+            let purpose = Purpose::Void { zone, lsns: [hole.lsn, lsn] };
+            self.want_zone_write(zone, hole.offset, void.encode(self.salt), purpose);
+        }
+    }
+
+    pub(crate) fn void_durable(&mut self, zone: u32, lsns: [u64; 2]) {
+        lsns.into_iter().for_each(|lsn| self.resolve_lsn(lsn));
+        let open = self.open.get_mut(&zone).expect("being sealed");
+        open.voids_left -= 1;
+        if open.voids_left == 0 && !open.footer_failed {
+            self.write_footer(zone);
+        }
+    }
+
+    fn write_footer(&mut self, zone: u32) {
+        let open = self.open.get_mut(&zone).expect("being sealed");
         let mut builder = FooterBuilder::new();
         let meta = &self.zones[zone as usize];
         open.build_footer(meta.opened_ms, &mut builder);
@@ -57,8 +99,7 @@ impl Log {
             .expect("the footer that was just encoded");
         let kills_at = Kills::of_footer(&trailer);
         let offset = zone_size - bytes.len() as u64;
-        let offset = volume_offset(&self.options.geometry, zone, offset);
-        self.want_write(offset, bytes, Purpose::Footer { zone, kills_at });
+        self.want_zone_write(zone, offset, bytes, Purpose::Footer { zone, kills_at });
     }
 
     /// The footer is durable.
@@ -67,11 +108,13 @@ impl Log {
         let meta = &mut self.zones[zone as usize];
         meta.state = ZoneState::Sealed;
         meta.kills = kills_at;
+        self.ghosts.forget_zone(ZoneLap { zone, lap: meta.lap });
         self.prepare_next();
     }
 
     /// Without a footer the zone is found by scanning, for which checkpoints go on naming it as
-    /// open; its kills stay in memory until it is reused.
+    /// open; its kills stay in memory until it is reused. A void that was refused is no better: the
+    /// zone must not be called complete.
     pub(crate) fn footer_failed(&mut self, zone: u32) {
         let open = self.open.get_mut(&zone).expect("a sealed zone was open");
         open.footer_failed = true;
@@ -81,57 +124,75 @@ impl Log {
         self.prepare_next();
     }
 
-    /// At most one checkpoint is on its way: a crash tears one slot, never both.
-    pub(crate) fn checkpoint_if_due(&mut self) {
-        if self.checkpoint_busy || self.now_ms < self.checkpoint_due_ms {
-            return;
-        }
-        let changed = self.checkpoint().open_zones != self.checkpoint_last.open_zones
-            || self.next_lsn() != self.checkpoint_last.next_lsn
-            || self.durable_lsn() != self.checkpoint_last.durable_lsn
-            || self.next_base_position != self.checkpoint_last.next_base_position;
-        let idle_ms = CHECKPOINT_PERIOD_IDLE_MS - CHECKPOINT_PERIOD_MS;
-        if changed || self.now_ms >= self.checkpoint_due_ms + idle_ms {
-            self.want_checkpoint();
+    /// At most one checkpoint is on its way to a volume: a crash tears one slot, never both.
+    pub(crate) fn checkpoints_if_due(&mut self) {
+        for volume in self.usable_volumes() {
+            let slots = &self.volume(volume).slots;
+            if slots.busy || self.now_ms < slots.due_ms {
+                continue;
+            }
+            let is_idle_due =
+                self.now_ms >= slots.due_ms + (CHECKPOINT_PERIOD_IDLE_MS - CHECKPOINT_PERIOD_MS);
+            let next = self.checkpoint(slots.sequence);
+            let changed = slots.last.as_ref().is_none_or(|last| {
+                last.open_zones != next.open_zones
+                    || last.next_lsn != next.next_lsn
+                    || last.durable_lsn != next.durable_lsn
+                    || last.next_base_position != next.next_base_position
+            });
+            if changed || is_idle_due {
+                self.want_checkpoint(volume);
+            }
         }
     }
 
-    pub(crate) fn want_checkpoint(&mut self) {
-        assert!(!self.checkpoint_busy);
-        self.checkpoint_busy = true;
-        self.checkpoint_due_ms = self.now_ms + CHECKPOINT_PERIOD_MS;
-        self.checkpoint_sequence += 1;
-        self.checkpoint_last = self.checkpoint();
-        let bytes = self.checkpoint_last.encode(&self.options.store_id).to_vec();
-        self.want_write(self.checkpoint_last.slot_offset(), bytes, Purpose::Checkpoint);
+    pub(crate) fn want_checkpoint(&mut self, volume: u16) {
+        let sequence = self.volume(volume).slots.sequence + 1;
+        let checkpoint = self.checkpoint(sequence);
+        let now_ms = self.now_ms;
+        let slots = &mut self.volume_mut(volume).slots;
+        assert!(!slots.busy);
+        slots.busy = true;
+        slots.due_ms = now_ms + CHECKPOINT_PERIOD_MS;
+        slots.sequence = sequence;
+        let offset = checkpoint.slot_offset();
+        let bytes = checkpoint.encode(&self.options.store_id).to_vec();
+        self.volume_mut(volume).slots.last = Some(checkpoint);
+        self.want_write(volume, offset, bytes, Purpose::Checkpoint);
     }
 
     /// The sequence goes on so that the next one goes to the same slot or, in the end, to the
     /// other.
-    pub(crate) fn checkpoint_refused(&mut self) {
-        self.checkpoint_busy = false;
-        self.checkpoint_failures += 1;
-        if !self.checkpoint_failures.is_multiple_of(SLOT_FAILURES_MAX) {
-            self.checkpoint_sequence += 1;
+    pub(crate) fn checkpoint_refused(&mut self, volume: u16) {
+        let slots = &mut self.volume_mut(volume).slots;
+        slots.busy = false;
+        slots.failures += 1;
+        if !slots.failures.is_multiple_of(SLOT_FAILURES_MAX) {
+            slots.sequence += 1;
         }
-        self.checkpoint_last.next_lsn = 0; // nothing is known to be on the drive: it is due
+        slots.last = None; // nothing is known to be on the drive: it is due
     }
 
-    fn checkpoint(&self) -> Checkpoint {
+    /// The state of the whole store, on whichever volume it will lie.
+    fn checkpoint(&self, sequence: u64) -> Checkpoint {
         let marks = self.open.iter().map(|(zone, open)| OpenZoneMark {
             zone_lap: ZoneLap { zone: *zone, lap: self.zones[*zone as usize].lap },
             durable_len: open.durable_len,
         });
         let open_zones: Vec<OpenZoneMark> = marks.collect();
         assert!(open_zones.len() <= OPEN_ZONES_MAX, "an unnamed open zone could not be recovered");
+        let prepares = self.volumes.iter().filter_map(|own| own.prepare.as_ref());
+        let next_base_position =
+            prepares.map(|prepare| prepare.base_position).fold(self.next_base_position, u64::min);
         Checkpoint {
-            sequence: self.checkpoint_sequence,
+            sequence,
             incarnation: self.options.incarnation,
             clock: self.clock,
             durable_lsn: self.durable_lsn(),
             next_lsn: self.next_lsn(),
-            next_base_position: self.next_base_position,
+            next_base_position,
             open_zones,
+            given_up: self.options.given_up,
         }
     }
 }

@@ -69,7 +69,8 @@ pub struct Io {
     pub op: IoOp,
 }
 
-/// Kinds of I/O. Offsets are from the start of the volume, everything is a multiple of 4 KiB.
+/// Kinds of I/O. Offsets are from the start of the volume that the log was asked for, everything is
+/// a multiple of 4 KiB.
 #[derive(Debug)]
 pub enum IoOp {
     /// Header and payload of an object, contiguous from `offset`.
@@ -146,10 +147,15 @@ pub enum Event {
         /// Why.
         error: AppendError,
     },
-    /// A flush failed: the volume is read-only from now on.
-    Fenced(IoFailure),
-    /// Everything accepted has ended, and the last checkpoint is durable unless the drive refused
-    /// it.
+    /// A flush failed, or the drive was found hung or gone: the volume is read-only from now on.
+    Fenced {
+        /// Which one.
+        volume: u16,
+        /// Why.
+        failure: IoFailure,
+    },
+    /// Everything accepted has ended, and the last checkpoints are durable where the drive did not
+    /// refuse them.
     Closed,
 }
 
@@ -175,8 +181,8 @@ pub enum AppendError {
         /// The last answer.
         failure: IoFailure,
     },
-    /// A flush failed earlier or just now.
-    #[error("volume is fenced read-only after a failed flush: {0}")]
+    /// No volume is left that could be written to.
+    #[error("every volume is fenced read-only: {0}")]
     Fenced(IoFailure),
     /// The log is closing.
     #[error("store is closing")]
@@ -218,4 +224,23 @@ pub struct LogStats {
     pub retention_achieved_ms: u64,
     /// Operations accepted and not finished.
     pub backlog: u32,
+}
+
+/// How one volume fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VolumeStats {
+    /// Zones that hold nothing unexpired.
+    pub zones_free: u32,
+    /// Zones being appended to, prepared or sealed.
+    pub zones_open: u32,
+    /// Zones full and servable.
+    pub zones_sealed: u32,
+    /// Zones taken out of use after a write error.
+    pub zones_bad: u32,
+    /// Why nothing is written to it any more.
+    pub fenced: Option<IoFailure>,
+    /// Its drive is slow, and others take its part.
+    pub is_avoided: bool,
+    /// The store was opened without it.
+    pub is_missing: bool,
 }

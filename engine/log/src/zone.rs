@@ -1,5 +1,6 @@
 //! What the log remembers of a zone, and of a zone that is open.
 
+use crate::ghost::VICTIMS_MAX;
 use std::collections::VecDeque;
 use tapeloop_format::{
     BLOCK, ClassId, FooterBuilder, FooterEntry, FooterTrailer, Geometry, KeyHash, Kill,
@@ -26,6 +27,9 @@ pub(crate) enum ZoneState {
     Open,
     /// Full, footer durable.
     Sealed,
+    /// On a volume that is missing, or the drive cannot read what it is: nothing is known of it,
+    /// and nothing is written.
+    Unknown,
 }
 
 /// One zone.
@@ -49,6 +53,11 @@ pub(crate) struct Zone {
 }
 
 impl Zone {
+    /// Not to be touched.
+    pub(crate) fn unknown() -> Zone {
+        Zone { state: ZoneState::Unknown, ..Zone::unused() }
+    }
+
     pub(crate) fn unused() -> Zone {
         Zone {
             state: ZoneState::Free,
@@ -79,9 +88,19 @@ pub(crate) struct Listed {
 }
 
 struct Placed {
+    lsn: u64,
     offset: u64,
     len: u64,
     durable: bool,
+}
+
+/// A stretch of the zone that may hold a record which must not be found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hole {
+    /// Of the record.
+    pub(crate) lsn: u64,
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
 }
 
 /// The part of a zone's state that exists only while it is open.
@@ -100,6 +119,10 @@ pub(crate) struct OpenZone {
     /// it.
     pub(crate) footer_failed: bool,
     placed: VecDeque<Placed>,
+    /// What failed writes left; voids go over it before the footer is written.
+    pub(crate) holes: Vec<Hole>,
+    /// Voids that are not durable yet.
+    pub(crate) voids_left: usize,
     /// Smallest and largest LSN of the zone's records.
     pub(crate) lsn_first: u64,
     pub(crate) lsn_last: u64,
@@ -121,6 +144,8 @@ impl OpenZone {
             sealing: false,
             footer_failed: false,
             placed: VecDeque::new(),
+            holes: Vec::new(),
+            voids_left: 0,
             lsn_first: u64::MAX,
             lsn_last: 0,
             entries_reserved: 0,
@@ -146,11 +171,12 @@ impl OpenZone {
         open
     }
 
-    /// Room for one more record and the footer that must still fit behind it?
+    /// Room for one more record and the footer that must still fit behind it? A record may bring as
+    /// many kills as it can name victims.
     pub(crate) fn has_room(&self, zone_size: u64, shape: &RecordShape, key_len: usize) -> bool {
         let footer = footer_len(
             self.entries_reserved + 1,
-            self.kills_reserved + 1,
+            self.kills_reserved + VICTIMS_MAX as u64,
             self.keys_reserved + key_len as u64,
         );
         self.used + shape.record_len as u64 + footer <= zone_size
@@ -164,19 +190,25 @@ impl OpenZone {
     }
 
     /// Places a record; the offset it gets.
-    pub(crate) fn place(&mut self, lsn: u64, record_len: u64, put_key_len: Option<usize>) -> u64 {
+    pub(crate) fn place(
+        &mut self,
+        lsn: u64,
+        record_len: u64,
+        put_key_len: Option<usize>,
+        kills: u64,
+    ) -> u64 {
         assert_eq!(record_len % BLOCK as u64, 0);
         assert!(!self.closing);
         self.saw_lsn(lsn);
         let offset = self.used;
         self.used += record_len;
         self.in_flight += 1;
-        self.kills_reserved += 1;
+        self.kills_reserved += kills;
         if let Some(key_len) = put_key_len {
             self.entries_reserved += 1;
             self.keys_reserved += key_len as u64;
         }
-        self.placed.push_back(Placed { offset, len: record_len, durable: false });
+        self.placed.push_back(Placed { lsn, offset, len: record_len, durable: false });
         offset
     }
 
@@ -185,12 +217,17 @@ impl OpenZone {
         self.lsn_last = self.lsn_last.max(lsn);
     }
 
-    /// A placed record came to its end. A failed one leaves a hole that `durable_len` never passes.
+    /// A placed record came to its end. A lost one leaves a hole that `durable_len` never passes.
     pub(crate) fn resolve(&mut self, offset: u64, durable: bool) {
         assert!(self.in_flight > 0);
         self.in_flight -= 1;
         let placed = self.placed.iter_mut().find(|placed| placed.offset == offset);
-        placed.expect("a resolved record was placed").durable = durable;
+        let placed = placed.expect("a resolved record was placed");
+        placed.durable = durable;
+        if !durable {
+            let Placed { lsn, offset, len, .. } = *placed;
+            self.holes.push(Hole { lsn, offset, len });
+        }
         while self.placed.front().is_some_and(|first| first.durable) {
             let first = self.placed.pop_front().expect("front was just seen");
             assert_eq!(first.offset, self.durable_len);
@@ -205,6 +242,12 @@ impl OpenZone {
         self.used += record_len;
         self.kills_reserved += kills.len() as u64;
         self.kills = kills;
+    }
+
+    /// The carry record may be there or not.
+    pub(crate) fn carry_lost(&mut self, lsn: u64) {
+        let block = BLOCK as u64;
+        self.holes.push(Hole { lsn, offset: block, len: self.used - block });
     }
 
     /// Nobody appends before this.

@@ -133,7 +133,7 @@ impl World {
             note!(self, "delete key {key} as {version}");
             self.oracle.asked(ticket, key, version, None);
         } else {
-            let max = tapeloop_log::object_len_max(self.rig.log().directory().geometry());
+            let max = tapeloop_log::object_len_max(self.rig.log().directory().geometry().volume());
             let len = match self.rng.below(20) {
                 0..9 => self.rng.below(3000),
                 9..14 => self.rng.below(20_000),
@@ -178,7 +178,7 @@ impl World {
                 }
                 Event::Deleted { ticket, existed } => self.oracle.deleted(ticket, existed, now_ms),
                 Event::Failed { ticket, error } => self.failed(ticket, error),
-                Event::Fenced(_) => {
+                Event::Fenced { .. } => {
                     assert!(self.rig.faults_done > 0, "fenced for no reason");
                 }
             }
@@ -258,7 +258,7 @@ impl World {
             self.observe();
         }
         assert!(self.rig.log().is_idle(), "nothing is in flight, and the log waits");
-        if self.rig.log().fenced().is_none() {
+        if !self.rig.log().is_read_only() {
             assert!(self.started, "the log never starts");
         }
         let pending = &self.oracle.pending;

@@ -241,7 +241,7 @@ fn an_idle_log_writes_nothing_but_a_checkpoint_within_ten_seconds() {
 #[test]
 fn the_largest_object_finds_a_place_in_every_state_of_the_ring() {
     let mut ring = Ring::new(13, 6, Vec::new());
-    let max = tapeloop_log::object_len_max(ring.rig.log().directory().geometry());
+    let max = tapeloop_log::object_len_max(ring.rig.log().directory().geometry().volume());
     for step in 0..200u64 {
         let key = format!("{}", step % 7).into_bytes();
         let len = if step % 3 == 0 { max } else { ring.rng.below(9000) };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::directory::entry_of;
 use crate::index::IndexBuilder;
-use tapeloop_format::{Geometry, KeyHasher, RecordKind, StoreId, chunk_crc};
+use tapeloop_format::{Geometry, KeyHasher, RecordKind, StoreGeometry, StoreId, chunk_crc};
 
 const STORE: StoreId = StoreId(*b"0123456789abcdef");
 const ZONE_SIZE: u64 = 2 << 20;
@@ -22,6 +22,7 @@ struct Zone {
 /// Zone 2 in lap 7 with one record of `len` payload bytes, and an index that knows it.
 fn zone(len: usize) -> Zone {
     let geometry = Geometry::new(ZONE_SIZE, 4).expect("a geometry");
+    let geometry = StoreGeometry::new(geometry, 1).expect("one volume");
     let payload: Vec<u8> = (0..len).map(|i| (i as u8).wrapping_mul(29) ^ (i >> 8) as u8).collect();
     let location = Location { zone: 2, lap: LAP, offset: OFFSET, len: len as u32 };
     let hash = KeyHasher::new(&STORE).hash(KEY);
@@ -41,6 +42,7 @@ fn zone(len: usize) -> Zone {
         content_hash: [1; 16],
         key_hash: hash,
         victim: None,
+        more_victims: Box::default(),
         key: KEY.into(),
         metadata: b"video/mp4".to_vec().into(),
         chunk_crcs: payload.chunks(CHUNK).map(|chunk| chunk_crc(STORE.salt(), chunk)).collect(),

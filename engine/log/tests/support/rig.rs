@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tapeloop_format::{
     BLOCK, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, CHUNK, Checkpoint, DATA_OFFSET, Geometry,
-    KeyHash, KeyHasher, RecordHeader, RecordKind, StoreId, chunk_crc,
+    KeyHash, KeyHasher, RecordHeader, RecordKind, StoreGeometry, StoreId, chunk_crc,
 };
 use tapeloop_log::{
     Append, Directory, Event, GroupPolicy, Index, Io, IoOp, Log, MachineTime, Op, Put, Recovery,
@@ -64,6 +64,10 @@ pub(crate) fn payload(key: &[u8], version: u64, len: u64) -> Vec<u8> {
     bytes
 }
 
+fn store(geometry: Geometry) -> StoreGeometry {
+    StoreGeometry::new(geometry, 1).expect("one volume")
+}
+
 pub(crate) fn hash(key: &[u8]) -> KeyHash {
     KeyHasher::new(&STORE_ID).hash(key)
 }
@@ -84,6 +88,7 @@ impl Rig {
                 next_lsn: 1,
                 next_base_position: 0,
                 open_zones: Vec::new(),
+                given_up: [0; 16],
             };
             drive.plant(first.slot_offset(), &first.encode(&STORE_ID)[..]);
         }
@@ -93,7 +98,7 @@ impl Rig {
             machine,
             clock,
             groups: Vec::new(),
-            directory: Arc::new(Directory::new(geometry, Index::default())),
+            directory: Arc::new(Directory::new(store(geometry), Index::default())),
             log: None,
             report: RecoveryReport::default(),
             events: Vec::new(),
@@ -120,7 +125,7 @@ impl Rig {
         mut crashes: impl FnMut(&mut Rng) -> bool,
     ) -> bool {
         assert!(self.log.is_none());
-        let mut recovery = Recovery::new(STORE_ID, self.geometry);
+        let mut recovery = Recovery::new(STORE_ID, store(self.geometry), &[]);
         let mut reads = Vec::new();
         loop {
             while let Some(read) = recovery.poll_read() {
@@ -244,7 +249,7 @@ impl Rig {
         while let Some(event) = log.poll_event() {
             self.events.push(event);
         }
-        while let Some(io) = log.poll_io() {
+        while let Some(io) = log.poll_io(0) {
             assert!(
                 !self.flush_failed,
                 "nothing is written after a failed flush, nor flushed again"

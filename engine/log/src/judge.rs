@@ -1,0 +1,270 @@
+//! What recovery makes of one zone: sealed, open, unused, damaged or given up, from both its ends;
+//! then its footer, or a scan.
+//!
+//! Invariant: what lies below the base position that the newest checkpoint gives up for a volume is
+//! never read for objects or kills: the store went on without it. Only its laps are taken note of,
+//! so that the zone's next lap is a new one.
+
+use crate::directory::{Location, entry_of};
+use crate::recover::{Recovery, Wanted, decode};
+use crate::report::Finding;
+use crate::scan::Scan;
+use crate::zone::{Kills, Zone, ZoneState};
+use tapeloop_format::{
+    BLOCK, ClassId, FooterEntries, FooterTable, FooterTrailer, FormatError, KeyHash, KillList,
+    RecordHeader, Structure, ZoneHeader, ZoneLap,
+};
+
+#[derive(Default)]
+pub(crate) struct ZoneFacts {
+    pub(crate) header: Option<Result<ZoneHeader, FormatError>>,
+    pub(crate) trailer: Option<Result<FooterTrailer, FormatError>>,
+    /// What is wrong with the header, while the first record is asked.
+    error: Option<FormatError>,
+}
+
+impl Recovery {
+    /// Does what lies there count?
+    pub(crate) fn counts(&self, volume: u16, base_position: u64) -> bool {
+        let given_up = self.checkpoint.as_ref().map(|mark| mark.given_up[usize::from(volume)]);
+        base_position >= given_up.unwrap_or(0)
+    }
+
+    /// The volume was away, and the store went on without it: the zone is free, whatever it holds.
+    fn give_up_zone(&mut self, zone: u32, lap: u64, base_position: u64) {
+        self.report.zones_given_up += 1;
+        self.zones[zone as usize] = Zone { lap, base_position, ..Zone::unused() };
+    }
+
+    /// Both ends of a zone are known: sealed, open, unused or damaged?
+    pub(crate) fn judge_zone(&mut self, zone: u32) {
+        let facts = &mut self.facts[zone as usize];
+        let (Some(header), Some(trailer)) = (&facts.header, &facts.trailer) else { return };
+        let (header, trailer) = (header.clone(), trailer.clone());
+        if let Ok(header) = &header {
+            self.incarnation_max = self.incarnation_max.max(header.incarnation);
+        }
+        let volume = self.geometry.volume_of(zone);
+        match (header, trailer) {
+            (Ok(header), _) if !self.counts(volume, header.base_position) => {
+                self.give_up_zone(zone, header.lap, header.base_position);
+            }
+            (Err(_), Ok(trailer)) if !self.counts(volume, trailer.base_position) => {
+                self.give_up_zone(zone, trailer.lap, trailer.base_position);
+            }
+            (Ok(header), Ok(trailer)) if trailer.lap == header.lap => {
+                self.sealed_zone(zone, trailer);
+            }
+            (Ok(header), Ok(trailer)) if trailer.lap < header.lap => {
+                let error = trailer.expect(zone, header.lap, trailer.zone_size);
+                self.open_zone(header, error.expect_err("another lap"));
+            }
+            (Ok(header), Err(error)) => self.open_zone(header, error),
+            (Ok(header), Ok(trailer)) => {
+                let (expected, found) = (trailer.lap, header.lap);
+                let what = Structure::ZoneHeader;
+                let error = FormatError::Misplaced { what, field: "lap", expected, found };
+                self.find(Finding::ZoneHeader { zone, error });
+                self.sealed_zone(zone, trailer);
+            }
+            // Torn when the zone was about to be reused; if not, nothing is lost with it either.
+            (Err(FormatError::Checksum { .. }), Ok(trailer)) => {
+                self.report.torn_dropped += 1;
+                self.sealed_zone(zone, trailer);
+            }
+            (Err(error), Ok(trailer)) => {
+                self.find(Finding::ZoneHeader { zone, error });
+                self.sealed_zone(zone, trailer);
+            }
+            (Err(FormatError::Blank { .. }), Err(FormatError::Blank { .. })) => {}
+            (Err(error), Err(_)) => {
+                self.facts[zone as usize].error = Some(error);
+                self.want_zone(Wanted::FirstRecord(zone), zone, BLOCK as u64, BLOCK);
+            }
+        }
+    }
+
+    /// A header that was being written for the first time has no record behind it. A damaged one
+    /// has, and the record knows most of what the header said.
+    pub(crate) fn first_record_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
+        let error = self.facts[zone as usize].error.take().expect("why the record is asked");
+        if bytes.is_none() {
+            // The drive says nothing about the zone: it is left alone.
+            self.zones[zone as usize] = Zone::unknown();
+            return;
+        }
+        let record = decode(bytes, |bytes| RecordHeader::decode(bytes, self.store_id.salt()));
+        let Some(record) = record.ok().filter(|record| record.zone == zone) else {
+            self.unknown_laps.push(zone);
+            self.report.torn_dropped += 1;
+            return;
+        };
+        let base_position = record.position.saturating_sub(BLOCK as u64);
+        if !self.counts(self.geometry.volume_of(zone), base_position) {
+            return self.give_up_zone(zone, record.lap, base_position);
+        }
+        self.find(Finding::ZoneHeader { zone, error: error.clone() });
+        let life_ms = record.expires_ms.saturating_sub(record.stored_ms);
+        let header = ZoneHeader {
+            zone,
+            lap: record.lap,
+            base_position,
+            class: ClassId { bucket: ClassId::ttl_bucket(life_ms), group: 0 },
+            opened_store_ms: record.stored_ms,
+            incarnation: record.incarnation,
+        };
+        self.open_zone(header, error);
+        self.scans.get_mut(&zone).expect("just started").closing = true;
+    }
+
+    fn sealed_zone(&mut self, zone: u32, trailer: FooterTrailer) {
+        self.report.zones_sealed += 1;
+        self.seen_ms = self.seen_ms.max(trailer.sealed_store_ms);
+        self.lsn_max = self.lsn_max.max(trailer.lsn_last);
+        self.zones[zone as usize] = Zone {
+            state: ZoneState::Sealed,
+            lap: trailer.lap,
+            class: trailer.class,
+            base_position: trailer.base_position,
+            opened_ms: trailer.opened_store_ms,
+            max_expires_ms: trailer.expires_ms_max,
+            used_len: trailer.used_len,
+            record_count: trailer.entry_count,
+            kills: Kills::of_footer(&trailer),
+            bad: false,
+            put_back_at: None,
+        };
+        let entries = trailer.table(FooterTable::Entries);
+        let kills = trailer.table(FooterTable::Kills);
+        if entries.padded_len > 0 {
+            self.want_zone(Wanted::Entries(zone), zone, entries.offset, entries.padded_len);
+        }
+        if kills.padded_len > 0 {
+            self.want_zone(Wanted::Kills(zone), zone, kills.offset, kills.padded_len);
+        }
+    }
+
+    fn trailer(&self, zone: u32) -> &FooterTrailer {
+        let trailer = self.facts[zone as usize].trailer.as_ref();
+        trailer.and_then(|trailer| trailer.as_ref().ok()).expect("kept while its tables are read")
+    }
+
+    pub(crate) fn entries_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
+        let trailer = *self.trailer(zone);
+        let Some(bytes) = bytes else { return self.scan_instead(zone) };
+        match trailer.verify_table(&self.store_id, FooterTable::Entries, bytes) {
+            Ok(table) => {
+                for entry in FooterEntries::new(table).expect("the trailer counts whole entries") {
+                    match entry {
+                        Ok(entry) if self.in_zone(entry.offset(), entry.shape().record_len) => {
+                            let (lap, offset, len) =
+                                (trailer.lap, entry.offset(), entry.payload_len);
+                            self.add(entry.key_hash, entry.lsn, zone, lap, offset, len);
+                        }
+                        Ok(_) | Err(_) => return self.scan_instead(zone),
+                    }
+                }
+            }
+            Err(error) => self.footer_invalid(zone, error),
+        }
+    }
+
+    fn in_zone(&self, offset: u64, record_len: usize) -> bool {
+        offset + record_len as u64 <= self.geometry.zone_size()
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        hash: KeyHash,
+        lsn: u64,
+        zone: u32,
+        lap: u64,
+        offset: u64,
+        len: u32,
+    ) {
+        let entry = entry_of(&self.geometry, &Location { zone, lap, offset, len });
+        self.builder.add_version(hash, lsn, entry);
+    }
+
+    pub(crate) fn kills_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
+        let Some(bytes) = bytes else { return self.scan_instead(zone) };
+        match self.trailer(zone).verify_table(&self.store_id, FooterTable::Kills, bytes) {
+            Ok(table) => {
+                for kill in KillList::new(table).expect("the trailer counts whole kills") {
+                    self.builder.add_kill(kill.key_hash, kill.lsn);
+                }
+            }
+            Err(error) => self.footer_invalid(zone, error),
+        }
+    }
+
+    fn footer_invalid(&mut self, zone: u32, error: FormatError) {
+        let trailer = self.trailer(zone);
+        let zone_lap = ZoneLap { zone, lap: trailer.lap };
+        if !self.may_have_been_open(zone_lap, trailer.base_position) {
+            self.find(Finding::Footer { zone, error });
+        }
+        self.scan_instead(zone);
+    }
+
+    /// A zone whose footer cannot be used: its records say the same, one by one. It gets a new
+    /// footer.
+    fn scan_instead(&mut self, zone: u32) {
+        if self.scans.contains_key(&zone) {
+            return;
+        }
+        let trailer = self.trailer(zone);
+        let header = ZoneHeader {
+            zone,
+            lap: trailer.lap,
+            base_position: trailer.base_position,
+            class: trailer.class,
+            opened_store_ms: trailer.opened_store_ms,
+            incarnation: 0,
+        };
+        let used_len = trailer.used_len;
+        self.zones[zone as usize].state = ZoneState::Open;
+        // A write that the drive refused may lie anywhere in between: no payload is trusted unread.
+        let mut scan = Scan::new(header, used_len, self.store_id.salt(), 0, 0);
+        scan.closing = true;
+        self.start_scan(zone, scan);
+    }
+
+    /// Was the zone open at the last checkpoint, or opened since? Any other lap has had its footer.
+    fn may_have_been_open(&self, zone_lap: ZoneLap, base_position: u64) -> bool {
+        let Some(checkpoint) = &self.checkpoint else { return true };
+        base_position >= checkpoint.next_base_position
+            || checkpoint.open_zones.iter().any(|mark| mark.zone_lap == zone_lap)
+    }
+
+    /// A zone without footer; `error` is what was found in its place.
+    fn open_zone(&mut self, header: ZoneHeader, error: FormatError) {
+        let zone = header.zone;
+        self.seen_ms = self.seen_ms.max(header.opened_store_ms);
+        self.zones[zone as usize] = Zone {
+            state: ZoneState::Open,
+            lap: header.lap,
+            class: header.class,
+            base_position: header.base_position,
+            opened_ms: header.opened_store_ms,
+            used_len: BLOCK as u64,
+            ..Zone::unused()
+        };
+        let (mut durable_len, mut incarnation_min) = (0, 0);
+        let was_open = self.may_have_been_open(header.zone_lap(), header.base_position);
+        if let (true, Some(checkpoint)) = (was_open, &self.checkpoint) {
+            incarnation_min = checkpoint.incarnation;
+            let mark = checkpoint.open_zones.iter().find(|mark| mark.zone_lap == header.zone_lap());
+            durable_len = mark.map_or(0, |mark| mark.durable_len);
+        }
+        let zone_size = self.geometry.zone_size();
+        let durable_len = durable_len.min(zone_size);
+        let salt = self.store_id.salt();
+        let mut scan = Scan::new(header, zone_size, salt, durable_len, incarnation_min);
+        if !was_open {
+            self.find(Finding::Footer { zone, error });
+            scan.closing = true;
+        }
+        self.start_scan(zone, scan);
+    }
+}
