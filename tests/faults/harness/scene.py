@@ -1,0 +1,93 @@
+"""The common beginning of most faults: a faulty drive, a store on it, a server, and an oracle."""
+
+import os
+
+from .drive import Drive, Place, drive_bytes
+from .load import Load
+from .oracle import Broken, Oracle, check_store
+from .server import Server
+
+# Promise P8, and half a second for a machine that has other things to do.
+ANSWER_MAX_S = 5.5
+
+
+class Scene:
+    """One store on one faulty drive."""
+
+    def __init__(self, bench, undo, kind, capacity_mib=64, ram="64MiB", writers=3, evicts=False):
+        self.bench, self.ram, self.capacity = bench, ram, f"{capacity_mib}MiB"
+        self.folder = bench.folder(undo)
+        self.drive = Drive(self.folder, drive_bytes(kind, capacity_mib << 20), undo)
+        undo.callback(self.release)
+        self.place = Place(kind, self.drive, undo)
+        bench.binaries.format(self.place.data, self.capacity)
+        self.oracles = [Oracle(writer, bench.random.getrandbits(60), evicts=evicts)
+                        for writer in range(writers)]
+        self.server = None
+        undo.callback(self.stop)
+
+    def release(self):
+        """Nothing may wait for the drive when things are taken down."""
+        if self.drive.daemon.poll() is None:
+            self.drive.resume()
+            self.drive.heal()
+
+    def stop(self):
+        self.release()
+        if self.server is not None:
+            self.server.kill()
+            self.server = None
+
+    def start(self):
+        log = os.path.join(self.folder, "stderr")
+        self.server = Server(self.bench.binaries, self.place.data, log, self.capacity, self.ram)
+        return self.server
+
+    def load(self, oracles=None, patience_s=30.0):
+        return Load(self.server, oracles or self.oracles, patience_s)
+
+    def restart(self, how="kill", replug=False):
+        """A fresh server on the same store, and everything acknowledged read back."""
+        if self.server is not None:
+            if how == "kill":
+                self.server.kill()
+            elif (code := self.server.terminate()) != 0:
+                raise Broken(f"SIGTERM: exit code {code}: {self.server.complaints()[-1000:]}")
+            self.server = None
+        if replug:
+            self.place.replug()
+        self.start()
+        for oracle in self.oracles:
+            oracle.errors = False
+        check_store(self.server, self.oracles)
+
+    def goes_on(self, count=20):
+        """The store takes new objects, and what it has stays right."""
+        with self.load() as load:
+            load.wait_acknowledged(count)
+        assert_no_refusal(load.since(0))
+        check_store(self.server, self.oracles)
+
+    def fsck(self):
+        self.bench.binaries.fsck(self.place.data)
+
+
+def assert_no_refusal(ops):
+    refused = [op for op in ops if op.status >= 500 or op.status == 0]
+    if refused:
+        raise Broken(f"{len(refused)} of {len(ops)} writes refused, first {refused[0]}")
+
+
+def assert_all_refused(ops):
+    """Of writes that were begun when nothing could be stored any more."""
+    taken = [op for op in ops if 0 < op.status < 300]
+    if taken:
+        raise Broken(f"{len(taken)} of {len(ops)} writes acknowledged, first {taken[0]}")
+
+
+def assert_answered(ops, limit_s=ANSWER_MAX_S):
+    slow = [op for op in ops if op.took_s > limit_s]
+    if slow:
+        worst = max(slow, key=lambda op: op.took_s)
+        raise Broken(f"{len(slow)} of {len(ops)} requests not answered within {limit_s} s, "
+                     f"worst {worst}")
