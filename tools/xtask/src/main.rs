@@ -4,6 +4,7 @@
 //! fails early. `lint` is its quick half, `tidy` the house rules alone.
 #![forbid(unsafe_code)]
 
+mod faults;
 mod needs;
 mod steps;
 mod tidy;
@@ -24,8 +25,10 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// All checks and all tests, with the real ffmpeg and a real browser.
+    /// All checks and all tests, with the real ffmpeg, a real browser and a few real faults.
     Test,
+    /// Real faults on the release binary; tests/faults/README.md says which. Needs root.
+    Faults(faults::FaultArgs),
     /// Format, clippy, dependencies and house rules: no test is run.
     Lint,
     /// The house rules alone: arrows, unsafe, heads, sizes.
@@ -37,12 +40,21 @@ fn main() -> ExitCode {
     let mut tally = Tally::default();
     match Args::parse().chore {
         Chore::Test => {
-            if let Err(missing) = needs::check(&root, &needs::ALL) {
+            let wanted = needs::ALL.iter().chain(&needs::FAULTS);
+            if let Err(missing) = needs::check(&root, wanted) {
                 eprintln!("{missing}");
                 return ExitCode::from(2);
             }
             lint(&root, &mut tally);
             steps::tests(&root, &mut tally);
+            faults::sample(&root, &mut tally);
+        }
+        Chore::Faults(args) => {
+            if let Err(missing) = needs::check(&root, &needs::FAULTS) {
+                eprintln!("{missing}");
+                return ExitCode::from(2);
+            }
+            faults::run(&root, &args, &mut tally);
         }
         Chore::Lint => {
             if let Err(missing) = needs::check(&root, &needs::LINT) {

@@ -43,6 +43,41 @@ pub(crate) const ALL: [Need; 7] = [
     },
 ];
 
+/// For the real faults of tests/faults.
+pub(crate) const FAULTS: [Need; 7] = [
+    Need {
+        name: "root (mounts and loop devices)",
+        probe: &["sh", "-c", "test $(id -u) = 0 || sudo -n true"],
+        remedy: Remedy::Run("run it as root, or let sudo ask for no password"),
+    },
+    Need { name: "python3", probe: &["python3", "-c", "1"], remedy: Remedy::Apt("python3") },
+    Need {
+        name: "user-mode-linux",
+        probe: &["linux.uml", "--version"],
+        remedy: Remedy::Apt("user-mode-linux"),
+    },
+    Need {
+        name: "libfaketime",
+        probe: &["sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1"],
+        remedy: Remedy::Apt("libfaketime"),
+    },
+    Need {
+        name: "mkfs.ext4",
+        probe: &["sh", "-c", "PATH=$PATH:/usr/sbin mkfs.ext4 -V"],
+        remedy: Remedy::Apt("e2fsprogs"),
+    },
+    Need {
+        name: "mkfs.xfs",
+        probe: &["sh", "-c", "PATH=$PATH:/usr/sbin mkfs.xfs -V"],
+        remedy: Remedy::Apt("xfsprogs"),
+    },
+    Need {
+        name: "/dev/loop-control and /dev/fuse",
+        probe: &["test", "-e", "/dev/loop-control", "-a", "-e", "/dev/fuse"],
+        remedy: Remedy::Run("modprobe loop fuse"),
+    },
+];
+
 /// The tools that are missing and the lines that bring them.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
@@ -61,8 +96,11 @@ impl fmt::Display for Missing {
 }
 
 /// Tries every tool and names all that do not run.
-pub(crate) fn check(root: &Path, needs: &[Need]) -> Result<(), Missing> {
-    let missing: Vec<&Need> = needs.iter().filter(|need| !runs(root, need.probe)).collect();
+pub(crate) fn check<'a>(
+    root: &Path,
+    needs: impl IntoIterator<Item = &'a Need>,
+) -> Result<(), Missing> {
+    let missing: Vec<&Need> = needs.into_iter().filter(|need| !runs(root, need.probe)).collect();
     if missing.is_empty() { Ok(()) } else { Err(remedies(&missing)) }
 }
 

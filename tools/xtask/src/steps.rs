@@ -16,7 +16,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, passed: bool) {
+    pub(crate) fn count(&mut self, passed: bool) {
         if passed {
             self.passed += 1;
         } else {
@@ -24,8 +24,13 @@ impl Tally {
         }
     }
 
-    /// Adds a line like `test result: ok. 3 passed; 0 failed; ...`; other lines count nothing.
+    /// Adds a line like `test result: ok. 3 passed; 0 failed; ...` of cargo, or like
+    /// `hung: 20 runs, 20 as promised (99 s)` of the faults; other lines count nothing.
     fn add_line(&mut self, line: &str) {
+        if let Some((runs, kept)) = runs_and_kept(line) {
+            self.passed += kept;
+            self.failed += runs.saturating_sub(kept);
+        }
         let Some((_, figures)) =
             line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
@@ -39,6 +44,13 @@ impl Tally {
             }
         }
     }
+}
+
+fn runs_and_kept(line: &str) -> Option<(u64, u64)> {
+    let (_, figures) = line.split_once(": ")?;
+    let (runs, rest) = figures.split_once(" runs, ")?;
+    let (kept, _) = rest.split_once(" as promised")?;
+    Some((runs.parse().ok()?, kept.parse().ok()?))
 }
 
 pub(crate) fn tidy(root: &Path, tally: &mut Tally) {
@@ -75,33 +87,38 @@ pub(crate) fn tests(root: &Path, tally: &mut Tally) {
     timed("tests", || {
         let mut command = Command::new("cargo");
         command.args(["test", "--workspace", "--no-fail-fast"]).current_dir(root);
-        let mut child = match command.stdout(Stdio::piped()).spawn() {
-            Ok(child) => child,
-            Err(cause) => {
-                eprintln!("cannot start cargo: {cause}");
-                return tally.count(false);
-            }
-        };
-        let before = tally.failed;
-        let lines = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
-        for line in lines.into_iter().flatten().map_while(Result::ok) {
-            println!("{line}");
-            tally.add_line(&line);
-        }
-        // A build that breaks or a test that aborts leaves no result line.
-        let ended_well = child.wait().is_ok_and(|status| status.success());
-        if !ended_well && tally.failed == before {
-            tally.count(false);
-        }
+        counted(command, tally);
     });
 }
 
-fn cargo(root: &Path, args: &[&str]) -> bool {
+/// Runs a command that prints results, shows its lines and adds the results up.
+pub(crate) fn counted(mut command: Command, tally: &mut Tally) {
+    let mut child = match command.stdout(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(cause) => {
+            eprintln!("cannot start {}: {cause}", command.get_program().display());
+            return tally.count(false);
+        }
+    };
+    let before = tally.failed;
+    let lines = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
+    for line in lines.into_iter().flatten().map_while(Result::ok) {
+        println!("{line}");
+        tally.add_line(&line);
+    }
+    // A build that breaks or a test that aborts leaves no result line.
+    let ended_well = child.wait().is_ok_and(|status| status.success());
+    if !ended_well && tally.failed == before {
+        tally.count(false);
+    }
+}
+
+pub(crate) fn cargo(root: &Path, args: &[&str]) -> bool {
     let status = Command::new("cargo").args(args).current_dir(root).status();
     status.is_ok_and(|status| status.success())
 }
 
-fn timed(name: &str, step: impl FnOnce()) {
+pub(crate) fn timed(name: &str, step: impl FnOnce()) {
     println!("== {name}");
     let started = Instant::now();
     step();
@@ -119,10 +136,12 @@ mod tests {
             "running 9 tests",
             "test result: ok. 9 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out",
             "test a ... FAILED",
+            "hung: 20 runs, 18 as promised (99 s)",
+            "  hung: run 3: 20 runs, 18 as promised, said somebody",
             "test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out",
         ] {
             tally.add_line(line);
         }
-        assert_eq!(tally, Tally { passed: 13, failed: 4 });
+        assert_eq!(tally, Tally { passed: 31, failed: 6 });
     }
 }

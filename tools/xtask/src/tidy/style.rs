@@ -4,7 +4,7 @@ use super::{Source, Violation};
 
 const LINES_MAX: usize = 600;
 const COLUMNS_MAX: usize = 100;
-const CHECKED: [&str; 4] = [".rs", ".sh", ".mjs", ".html"];
+const CHECKED: [&str; 5] = [".rs", ".sh", ".py", ".mjs", ".html"];
 // In two halves, so that this file does not catch itself.
 const UNFINISHED: [&str; 3] = [concat!("FIX", "ME"), concat!("TO", "DO"), concat!("XX", "X:")];
 
