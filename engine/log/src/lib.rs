@@ -13,6 +13,8 @@ mod directory;
 mod fence;
 mod ghost;
 mod index;
+#[cfg(test)]
+mod index_tests;
 mod judge;
 mod log;
 mod phase;
@@ -24,6 +26,7 @@ mod recover;
 mod report;
 mod scan;
 mod seal;
+mod sync;
 mod types;
 mod volume;
 mod zone;
