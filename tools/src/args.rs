@@ -7,12 +7,18 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin::AdminUrl;
 use crate::error::ToolError;
 use crate::format::FormatPlan;
 use crate::fsck::FsckPlan;
 use crate::inspect::InspectPlan;
 use crate::load::{GetPlan, MediaPlan, PutPlan, Target};
+use crate::scrub::ScrubPlan;
+use crate::top::TopPlan;
 use crate::units::{parse_duration, parse_size};
+
+/// Where a server's admin plane listens unless told otherwise.
+const ADMIN_DEFAULT: &str = "http://127.0.0.1:8081";
 
 /// A validated command.
 #[derive(Debug)]
@@ -20,6 +26,8 @@ pub(crate) enum Command {
     Format(FormatPlan),
     Fsck(FsckPlan),
     Inspect(InspectPlan),
+    Scrub(ScrubPlan),
+    Top(TopPlan),
     LoadMedia(MediaPlan),
     LoadGet(GetPlan),
     LoadPut(PutPlan),
@@ -51,6 +59,10 @@ enum RawCommand {
     Inspect(RawInspect),
     /// Verify every structure and every payload byte of a volume and name every damaged object.
     Fsck(RawFsck),
+    /// Show what the scrub of a running origin has read and found; or begin a cycle and follow it.
+    Scrub(RawScrub),
+    /// Show a running origin at a glance: health, volumes, fill, rates, scrub.
+    Top(RawTop),
     /// Load an origin on this machine: an open-loop media workload, or plain GETs or PUTs.
     Load(Box<RawLoad>),
 }
@@ -104,6 +116,32 @@ struct RawFsck {
     /// Volume file, data directory or block device. It is only read, and may be in use.
     path: PathBuf,
     /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct RawScrub {
+    /// Admin plane of the origin.
+    #[arg(long, default_value = ADMIN_DEFAULT)]
+    admin: String,
+    /// Begin a cycle at once and wait for its end.
+    #[arg(long)]
+    now: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct RawTop {
+    /// Admin plane of the origin.
+    #[arg(long, default_value = ADMIN_DEFAULT)]
+    admin: String,
+    /// Look for one second, print, and end; so it does without a terminal.
+    #[arg(long)]
+    once: bool,
+    /// Print JSON, one document for each look.
     #[arg(long)]
     json: bool,
 }
@@ -258,6 +296,12 @@ impl RawCommand {
             }
             RawCommand::Inspect(inspect) => inspect.validate().map(Command::Inspect),
             RawCommand::Fsck(RawFsck { path, json }) => Ok(Command::Fsck(FsckPlan { path, json })),
+            RawCommand::Scrub(RawScrub { admin, now, json }) => {
+                Ok(Command::Scrub(ScrubPlan { admin: AdminUrl::parse(&admin)?, now, json }))
+            }
+            RawCommand::Top(RawTop { admin, once, json }) => {
+                Ok(Command::Top(TopPlan { admin: AdminUrl::parse(&admin)?, once, json }))
+            }
             RawCommand::Load(load) => match load.primitive {
                 Some(RawPrimitive::Get(get)) => get.validate().map(Command::LoadGet),
                 Some(RawPrimitive::Put(put)) => put.validate().map(Command::LoadPut),

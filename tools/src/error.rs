@@ -35,6 +35,8 @@ pub(crate) enum ToolError {
     Output(io::Error),
     #[error("could not start the load runtime: {0}")]
     Runtime(io::Error),
+    #[error("scrub: {0}")]
+    Scrub(String),
     #[error("{url}: {cause}; is the origin running? start it with `tapeloop` and try again")]
     Unreachable { url: String, cause: String },
 }

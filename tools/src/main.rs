@@ -3,6 +3,7 @@
 //! Exit codes are the same for every command: 0 clean, 1 problems found, 2 could not run.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod args;
 mod error;
 mod format;
@@ -11,6 +12,8 @@ mod inspect;
 mod load;
 mod output;
 mod progress;
+mod scrub;
+mod top;
 mod units;
 mod walk;
 
@@ -32,6 +35,8 @@ fn run(command: Command) -> Result<Outcome, ToolError> {
         Command::Format(plan) => format::run(&plan),
         Command::Inspect(plan) => inspect::run(&plan),
         Command::Fsck(plan) => fsck::run(&plan),
+        Command::Scrub(plan) => scrub::run(&plan),
+        Command::Top(plan) => top::run(&plan),
         Command::LoadMedia(plan) => load::media(&plan),
         Command::LoadGet(plan) => load::get(&plan),
         Command::LoadPut(plan) => load::put(&plan),

@@ -16,6 +16,14 @@ pub(crate) fn count(total: u64, what: &'static str) -> ProgressBar {
     styled(total, what, "{msg} {wide_bar} {pos}/{len} {eta}")
 }
 
+/// Steps of a bar over a share.
+pub(crate) const PART_WHOLE: u64 = 1000;
+
+/// A bar over the share that is done.
+pub(crate) fn part(what: &'static str) -> ProgressBar {
+    styled(PART_WHOLE, what, "{msg} {wide_bar} {percent} % {eta}")
+}
+
 /// The time a run of known length has taken.
 pub(crate) fn clock(what: String) -> ProgressBar {
     styled(0, what, "{spinner} {msg} {elapsed_precise}")

@@ -74,6 +74,13 @@ impl Client {
         self.bounded(head, Body::Empty, sink).await
     }
 
+    /// POSTs nothing to `path`; the body of the answer goes to `sink`.
+    pub(crate) async fn post(&mut self, path: &str, sink: Sink<'_>) -> Result<u64, RequestError> {
+        let host = &self.host;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n");
+        self.bounded(head, Body::Empty, sink).await
+    }
+
     /// PUTs `len` bytes of `content`; gives the number of bytes stored.
     pub(crate) async fn put(
         &mut self,

@@ -18,6 +18,7 @@ mod target;
 mod ticker;
 mod writer;
 
+pub(crate) use client::{Client, RequestError};
 pub(crate) use media::run as media;
 pub(crate) use plan::{GetPlan, MediaPlan, PutPlan};
 pub(crate) use primitive::{get, put};
