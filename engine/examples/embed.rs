@@ -9,7 +9,7 @@ use tapeloop_engine::{Ack, Engine, Key, Options, PutOptions, block_on};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = PathBuf::from(std::env::args().nth(1).ok_or("usage: embed VOLUME")?);
     if !path.exists() {
-        tapeloop_engine::format(&path, 64 << 20, &mut |_, _| {})?;
+        tapeloop_engine::format(std::slice::from_ref(&path), 64 << 20, &mut |_, _| {})?;
     }
     let (engine, recovery) =
         Engine::open(Options { arena_bytes: 32 << 20, ..Options::new(&path) })?;

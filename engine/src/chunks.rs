@@ -155,7 +155,7 @@ impl Drive {
         let fed = self.reads.feed(&shared.directory, shared.store_id.salt(), &read, &buf);
         let part = match fed {
             Ok(part) => part,
-            Err(refusal) => return Some(Err(read::refused(&self.location, refusal))),
+            Err(refusal) => return Some(Err(read::refused(shared, &self.location, refusal))),
         };
         self.fill_pipeline(shared).await;
         Some(Ok(Chunk::from(buf).slice(part)))
@@ -165,7 +165,7 @@ impl Drive {
     fn take_first_read(&mut self, shared: &Shared) -> Option<Result<Chunk, ReadError>> {
         let first = self.first.take()?;
         let fed = self.reads.feed_first(&shared.directory, shared.store_id.salt(), &first)?;
-        let part = fed.map_err(|refusal| read::refused(&self.location, refusal));
+        let part = fed.map_err(|refusal| read::refused(shared, &self.location, refusal));
         Some(part.map(|part| Chunk::from(first).slice(part)))
     }
 

@@ -1,9 +1,11 @@
 //! The engine's handle: what an embedder holds.
 
 use crate::admission::Admission;
-use crate::appender::{Command, Door};
 use crate::body::Body;
+use crate::door::{Command, Door};
+use crate::drive;
 use crate::error::{OpenError, PutError, ReadError};
+use crate::hub::Hub;
 use crate::live::Live;
 use crate::object::Object;
 use crate::open::{self, RecoverySummary};
@@ -11,27 +13,31 @@ use crate::options::Options;
 use crate::read;
 use crate::scrub::Scrub;
 use crate::upload::{PutOptions, Upload};
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use tapeloop_format::{Geometry, Key, KeyHasher, METADATA_LEN_MAX, StoreId};
-use tapeloop_io::{VolumeFile, clock};
+use std::time::Duration;
+use tapeloop_format::{Key, KeyHasher, METADATA_LEN_MAX, StoreGeometry, StoreId};
+use tapeloop_io::clock;
 use tapeloop_log::read::First;
-use tapeloop_log::{Append, Directory, LogStats, Op, StoreClock};
+use tapeloop_log::{Append, Directory, Op, StoreClock};
 use tokio::sync::oneshot;
+
+/// How often closing looks whether there is still somebody to wait for.
+const CLOSE_LOOK: Duration = Duration::from_millis(100);
+/// How long appenders that have ended their work may take to let go of their drives.
+const CLOSE_HUNG_MAX: Duration = Duration::from_millis(1_000);
 
 /// What all threads share.
 pub(crate) struct Shared {
     pub(crate) store_id: StoreId,
-    pub(crate) geometry: Geometry,
+    pub(crate) geometry: StoreGeometry,
     pub(crate) hasher: KeyHasher,
     pub(crate) clock: StoreClock,
     pub(crate) directory: Arc<Directory>,
-    pub(crate) volume: Arc<VolumeFile>,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) read_buffers: usize,
     pub(crate) live: Live,
     pub(crate) admission: Admission,
-    pub(crate) appender: Door,
+    pub(crate) door: Door,
     pub(crate) object_len_max: u64,
 }
 
@@ -46,59 +52,16 @@ impl Shared {
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) shared: Arc<Shared>,
-    appender: Arc<Mutex<Option<JoinHandle<()>>>>,
     pub(crate) scrub: Arc<Scrub>,
-}
-
-/// Counters and gauges of a store.
-#[derive(Clone, Copy, Debug)]
-pub struct Stats {
-    /// Of the log.
-    pub log: LogStats,
-    /// Objects in the index, expired ones of living zones included.
-    pub index_entries: u64,
-    /// Memory of the index, in bytes.
-    pub index_bytes: u64,
-    /// Stored objects served from memory.
-    pub arena_objects: u64,
-    /// Arena blocks held by uploads.
-    pub arena_blocks_uploading: u64,
-    /// Arena blocks.
-    pub arena_blocks: u64,
-    /// Bytes of one arena block.
-    pub arena_block_bytes: u64,
-    /// Zones of the store.
-    pub zones: u32,
-    /// Bytes of a zone.
-    pub zone_bytes: u64,
-}
-
-/// Can the store do its work?
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// Reads and writes.
-    Ok,
-    /// A flush failed: reads only, until the store is opened again.
-    Fenced {
-        /// The drive's answer to the flush.
-        cause: String,
-    },
-    /// The drive does not answer.
-    Stalled {
-        /// For how long.
-        waited_ms: u64,
-    },
-    /// Closed.
-    Closed,
 }
 
 impl Engine {
     /// Opens a store: recovers what a crash left, or refuses and touches nothing.
     pub fn open(options: Options) -> Result<(Engine, RecoverySummary), OpenError> {
         let scrub = options.scrub;
-        let (shared, appender, summary) = open::open(options)?;
+        let (shared, summary) = open::open(options)?;
         let scrub = Arc::new(Scrub::start(&shared, scrub)?);
-        Ok((Engine { shared, appender: Arc::new(Mutex::new(Some(appender))), scrub }, summary))
+        Ok((Engine { shared, scrub }, summary))
     }
 
     /// Begins an upload. It can be followed at once, and becomes the key's object with its commit.
@@ -112,7 +75,7 @@ impl Engine {
             let (len, max) = (options.metadata.len(), METADATA_LEN_MAX);
             return Err(PutError::Metadata { len, max });
         }
-        self.check_writable()?;
+        shared.door.check_writable()?;
         let hash = shared.hasher.hash(key.as_bytes());
         let metadata = Arc::from(&*options.metadata);
         let body = Arc::new(Body::new(key.clone(), hash, metadata, options.created_wall_ms));
@@ -148,27 +111,13 @@ impl Engine {
 
     /// Deletes a key, durably. True if it existed.
     pub async fn delete(&self, key: &Key) -> Result<bool, PutError> {
-        self.check_writable()?;
         let shared = &self.shared;
+        shared.door.check_writable()?;
         let hash = shared.hasher.hash(key.as_bytes());
         let append = Append { ticket: 0, hash, key: key.as_bytes().into(), op: Op::Delete };
         let (reply, answer) = oneshot::channel();
-        shared.appender.reserve().await?.send(Command::Delete { append, reply });
-        shared.answer(answer).await
-    }
-
-    fn check_writable(&self) -> Result<(), PutError> {
-        let door = &self.shared.appender;
-        if let Some(failure) = door.fenced() {
-            return Err(tapeloop_log::AppendError::Fenced(failure).into());
-        }
-        if door.is_closed() {
-            return Err(PutError::Closed);
-        }
-        match door.stalled_ms() {
-            Some(waited_ms) => Err(PutError::Stalled { waited_ms }),
-            None => Ok(()),
-        }
+        shared.door.reserve().await?.send(Command::Delete { append, reply });
+        shared.door.answer(answer).await
     }
 
     /// Identity of the store.
@@ -181,51 +130,29 @@ impl Engine {
         self.shared.object_len_max
     }
 
-    /// Counters and gauges.
-    pub fn stats(&self) -> Stats {
-        let shared = &self.shared;
-        let (index_entries, index_bytes) = shared.directory.index_size();
-        let (held, all) = shared.admission.usage();
-        Stats {
-            log: shared.appender.stats(),
-            index_entries: index_entries as u64,
-            index_bytes: index_bytes as u64,
-            arena_objects: shared.live.stored_count() as u64,
-            arena_blocks_uploading: held as u64,
-            arena_blocks: all as u64,
-            arena_block_bytes: tapeloop_io::ARENA_BLOCK as u64,
-            zones: shared.geometry.zone_count(),
-            zone_bytes: shared.geometry.zone_size(),
-        }
-    }
-
-    /// Can the store do its work?
-    pub fn health(&self) -> Health {
-        let door = &self.shared.appender;
-        if let Some(failure) = door.fenced() {
-            return Health::Fenced { cause: failure.to_string() };
-        }
-        if door.is_closed() {
-            return Health::Closed;
-        }
-        match door.stalled_ms() {
-            Some(waited_ms) => Health::Stalled { waited_ms },
-            None => Health::Ok,
-        }
-    }
-
-    /// Finishes what was accepted, writes the last checkpoint and ends the appender. Blocking;
-    /// operations on other clones fail from now on, and the volume stays locked until the last of
+    /// Finishes what was accepted, writes the last checkpoints and ends the appenders. Blocking;
+    /// operations on other clones fail from now on, and the volumes stay locked until the last of
     /// them is gone. A crash instead loses nothing that was acknowledged.
+    ///
+    /// Drives that hang are not waited for: about five seconds after the last one has stopped
+    /// answering this returns. What is under way then may be stored or not, and the kernel keeps
+    /// their volumes until they answer or the process ends.
     pub fn close(self) {
         self.scrub.close();
-        let (reply, answer) = oneshot::channel();
-        if self.shared.appender.send_blocking(Command::Close { reply }) {
-            let _ = answer.blocking_recv();
-        }
-        if let Some(appender) = self.appender.lock().take() {
-            // A panic of the appender has been printed; there is nothing to add.
-            let _ = appender.join();
+        let hub = &self.shared.hub;
+        hub.close();
+        while !hub.wait_for_threads(CLOSE_LOOK) {
+            if drive::all_stalled_ms(&hub.drives).is_some() {
+                tracing::error!("no drive answers; closing without them");
+                hub.abandon();
+                hub.wait_for_threads(CLOSE_HUNG_MAX);
+                break;
+            }
+            if hub.is_closed() {
+                // What is left are drives that hang.
+                hub.wait_for_threads(CLOSE_HUNG_MAX);
+                break;
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What can go wrong, with numbers.
 
 use std::path::PathBuf;
-use tapeloop_format::FormatError;
+use tapeloop_format::{FormatError, StoreId};
 use tapeloop_io::VolumeError;
 use tapeloop_io::probe::ProbeError;
 use tapeloop_log::AppendError;
@@ -36,25 +36,76 @@ pub enum OpenError {
         /// In the file system.
         found: u64,
     },
-    /// The volume belongs to a store of several.
+    /// A volume of another store among them.
     #[error(
-        "{}: is volume {index} of a store of {count}; this version opens single volumes",
-        path.display()
+        "{}: is volume {index} of store {found}, but {} belongs to store {expected}",
+        path.display(), first.display()
     )]
-    SeveralVolumes {
+    ForeignVolume {
         /// The volume.
         path: PathBuf,
         /// Its number.
         index: u16,
+        /// Store of the volume that was named first.
+        expected: StoreId,
+        /// Its store.
+        found: StoreId,
+        /// The volume that was named first.
+        first: PathBuf,
+    },
+    /// Volumes of one store that do not fit together.
+    #[error(
+        "{}: volume {index} says {} volumes of {} zones of {} bytes, but {} says {}, {} and {}",
+        path.display(), found.0, found.2, found.1, first.display(), expected.0, expected.2,
+        expected.1
+    )]
+    OtherShape {
+        /// The volume.
+        path: PathBuf,
+        /// Its number.
+        index: u16,
+        /// Volumes, zone size and zones per volume as the volume named first has them.
+        expected: (u16, u64, u32),
+        /// As this one has them.
+        found: (u16, u64, u32),
+        /// The volume that was named first.
+        first: PathBuf,
+    },
+    /// One volume twice.
+    #[error("{} and {} are both volume {index} of the store", earlier.display(), path.display())]
+    SameVolume {
+        /// The number of both.
+        index: u16,
+        /// The one named later.
+        path: PathBuf,
+        /// The one named before.
+        earlier: PathBuf,
+    },
+    /// A volume is not there.
+    #[error(
+        "volume {index} of {count} is missing{}; --degraded opens the store without it and gives \
+         up what it holds",
+        why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
+    )]
+    Missing {
+        /// Its number.
+        index: u16,
         /// Volumes of the store.
         count: u16,
+        /// Why the path that may have been meant for it was no help.
+        why: Option<String>,
     },
-    /// Exactly one volume can be opened.
-    #[error("{found} volumes given; this version opens stores of one volume")]
-    VolumeCount {
+    /// More volumes than the store has.
+    #[error("{found} volumes given; the store has {expected}")]
+    TooMany {
         /// Given.
         found: usize,
+        /// Of the store.
+        expected: u16,
     },
+    /// No volume at all.
+    #[error("no volume given")]
+    NoVolume,
     /// The arena is smaller than uploads and readers need.
     #[error("arena of {found} bytes is too small; the least is {min} bytes")]
     ArenaTooSmall {
@@ -87,6 +138,14 @@ pub enum CreateError {
     /// The file could not be made.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// One file or device for two volumes.
+    #[error("{} and {} are the same volume", earlier.display(), path.display())]
+    SameVolume {
+        /// The one named later.
+        path: PathBuf,
+        /// The one named before.
+        earlier: PathBuf,
+    },
     /// No random bytes for the store's identity.
     #[error("no random bytes for the store id: {0}")]
     Random(String),
@@ -139,8 +198,13 @@ pub enum PutError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ReadError {
     /// The drive's bytes do not verify.
-    #[error("object is damaged at offset {offset} of its record in zone {zone}: {error}")]
+    #[error(
+        "object is damaged at offset {offset} of its record in zone {zone} of volume {volume}: \
+         {error}"
+    )]
     Damaged {
+        /// Volume.
+        volume: u16,
         /// Zone.
         zone: u32,
         /// Offset of the record in the zone.
@@ -149,8 +213,10 @@ pub enum ReadError {
         error: FormatError,
     },
     /// The drive could not read.
-    #[error("zone {zone}, offset {offset}: {message}")]
+    #[error("volume {volume}, zone {zone}, offset {offset}: {message}")]
     Io {
+        /// Volume.
+        volume: u16,
         /// Zone.
         zone: u32,
         /// Offset in the zone.
@@ -168,8 +234,10 @@ pub enum ReadError {
         received: u64,
     },
     /// The drive has not answered.
-    #[error("the drive has not answered for {waited_ms} ms")]
+    #[error("the drive of volume {volume} has not answered for {waited_ms} ms")]
     Stalled {
+        /// Volume.
+        volume: u16,
         /// Time waited.
         waited_ms: u64,
     },

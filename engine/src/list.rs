@@ -1,17 +1,18 @@
 //! Listing keys by prefix. The index holds hashes, so the names come from the drive: from the key
-//! tables of footers, and for open zones from the appender. Memory: one zone's footer tables, and
+//! tables of footers, and for open zones from the log. Memory: one zone's footer tables, and
 //! `limit` entries.
 
-use crate::appender::Command;
 use crate::engine::{Engine, Shared};
 use crate::error::ReadError;
+use crate::patience;
+use crate::read::READ_TIMEOUT_MS;
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 use tapeloop_format::{
     BLOCK, FooterEntries, FooterTable, FooterTrailer, FormatError, Key, TableSpan,
 };
 use tapeloop_log::Location;
-use tokio::sync::oneshot;
 
 /// One listed object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,13 +73,8 @@ impl Engine {
             return Ok(Vec::new());
         }
         // Open zones first: a zone sealed meanwhile is met again among the sealed ones.
-        let (reply, answer) = oneshot::channel();
-        let (wanted, from) = (prefix.to_vec(), after.map(<[u8]>::to_vec));
-        if !shared.appender.send_blocking(Command::ListOpen { prefix: wanted, after: from, reply })
-        {
-            return Err(ReadError::Closed);
-        }
-        for entry in answer.blocking_recv().map_err(|_| ReadError::Closed)? {
+        let wanted = |key: &[u8]| key.starts_with(prefix) && after.is_none_or(|after| key > after);
+        for entry in shared.hub.list_open(wanted) {
             page.offer(shared, entry);
         }
         for zone in 0..shared.geometry.zone_count() {
@@ -100,7 +96,7 @@ fn list_zone(
 ) -> Result<(), ReadError> {
     let last = shared.geometry.zone_size() - BLOCK as u64;
     let block = read(shared, zone, last, BLOCK)?;
-    // No footer, or one of another lap: the zone is open, and its keys came from the appender.
+    // No footer, or one of another lap: the zone is open, and its keys came from the log.
     let Ok(trailer) = FooterTrailer::decode(&block, &shared.store_id) else { return Ok(()) };
     if trailer.expect(zone, lap, shared.geometry.zone_size()).is_err() || trailer.entry_count == 0 {
         return Ok(());
@@ -113,12 +109,11 @@ fn list_zone(
         Ok(tables) => tables,
         Err(_) if !shared.directory.is_servable(zone, lap) => return Ok(()),
         Err(error) => {
-            return Err(ReadError::Damaged { zone, offset: trailer.footer_offset(), error });
+            return Err(damaged(shared, &trailer, error));
         }
     };
     for pair in entries.with_keys(keys) {
-        let damaged = |error| ReadError::Damaged { zone, offset: trailer.footer_offset(), error };
-        let (entry, key) = pair.map_err(damaged)?;
+        let (entry, key) = pair.map_err(|error| damaged(shared, &trailer, error))?;
         if key.starts_with(prefix) && after.is_none_or(|after| key > after) {
             let location = Location { zone, lap, offset: entry.offset(), len: entry.payload_len };
             let expires_ms = entry.expires_ms(trailer.opened_store_ms);
@@ -139,10 +134,31 @@ fn verify<'a>(
     Ok((FooterEntries::new(entries)?, keys))
 }
 
+fn damaged(shared: &Shared, trailer: &FooterTrailer, error: FormatError) -> ReadError {
+    let (zone, offset) = (trailer.zone, trailer.footer_offset());
+    ReadError::Damaged { volume: shared.geometry.volume_of(zone), zone, offset, error }
+}
+
+/// Reads part of a zone, and does not wait for a drive that hangs.
 fn read(shared: &Shared, zone: u32, offset: u64, len: usize) -> Result<Vec<u8>, ReadError> {
-    let mut bytes = vec![0; len];
+    let volume = shared.geometry.volume_of(zone);
+    let drive = &shared.hub.drives[usize::from(volume)];
+    let Some(file) = drive.file().cloned() else { return Err(ReadError::Recycled) };
+    if let Some(waited_ms) = drive.hung_ms() {
+        return Err(ReadError::Stalled { volume, waited_ms });
+    }
     let start = shared.geometry.zone_offset(zone) + offset;
-    let failed = |error: io::Error| ReadError::Io { zone, offset, message: error.to_string() };
-    shared.volume.read_at(&mut bytes, start).map_err(failed)?;
-    Ok(bytes)
+    let read = move || {
+        let mut bytes = vec![0; len];
+        file.read_at(&mut bytes, start).map(|()| bytes)
+    };
+    let done = patience::within(Duration::from_millis(READ_TIMEOUT_MS), read);
+    if done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+        drive.lose_read(READ_TIMEOUT_MS);
+        return Err(ReadError::Stalled { volume, waited_ms: READ_TIMEOUT_MS });
+    }
+    done.flatten().map_err(|error| {
+        let message = error.to_string();
+        ReadError::Io { volume, zone, offset, message }
+    })
 }

@@ -53,28 +53,23 @@ impl Live {
         body.end_failed();
     }
 
-    /// The upload became the newest version of its key, and is found as that when its followers
-    /// come to their end.
-    pub(crate) fn store(&self, body: &Arc<Body>) {
+    /// The upload became the newest version of its key. Gives the one before it, to be evicted.
+    /// Called in the order of versions, before followers hear of the end.
+    pub(crate) fn store(&self, body: &Arc<Body>) -> Option<Arc<Body>> {
         let mut old = None;
         self.change(&body.hash, |slot| {
             forget_upload(slot, body);
             old = slot.stored.replace(Arc::clone(body));
         });
         self.order.lock().push_back(Arc::clone(body));
-        body.end_stored();
-        if let Some(old) = old {
-            old.evict();
-        }
+        old
     }
 
-    /// The key was deleted.
-    pub(crate) fn remove_stored(&self, hash: &KeyHash) {
+    /// The key was deleted. Gives what was there, to be evicted.
+    pub(crate) fn take_stored(&self, hash: &KeyHash) -> Option<Arc<Body>> {
         let mut old = None;
         self.change(hash, |slot| old = slot.stored.take());
-        if let Some(old) = old {
-            old.evict();
-        }
+        old
     }
 
     /// Takes the oldest stored body out of the arena; false if there is none.

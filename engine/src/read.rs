@@ -1,6 +1,7 @@
 //! Reading records from the drive on the calling runtime's own ring.
 
 use crate::chunks::OnDrive;
+use crate::drive::Drive;
 use crate::engine::Shared;
 use crate::error::ReadError;
 use std::cell::RefCell;
@@ -13,7 +14,7 @@ use tapeloop_log::Location;
 use tapeloop_log::read::{self as log_read, Find, FindStep, First, Refusal, Verdict, ZoneRead};
 
 /// A read that takes longer fails: the drive hangs.
-const READ_TIMEOUT_MS: u64 = 4_500;
+pub(crate) const READ_TIMEOUT_MS: u64 = 4_500;
 
 thread_local! {
     /// This thread's readers, one per open store. Emptied before the runtime ends: their
@@ -36,23 +37,37 @@ fn reader(shared: &Shared) -> io::Result<DiskReader> {
         if let Some((_, reader)) = readers.iter().find(|(store, _)| *store == shared.store_id) {
             return Ok(reader.clone());
         }
-        let volumes = std::slice::from_ref(&shared.volume);
-        let reader = DiskReader::new(volumes, shared.read_buffers)?;
+        let files: Vec<_> = shared.hub.drives.iter().filter_map(Drive::file).cloned().collect();
+        let reader = DiskReader::new(&files, shared.read_buffers)?;
         readers.push((shared.store_id, reader.clone()));
         Ok(reader)
     })
 }
 
-/// Reads part of a zone.
+/// Reads part of a zone. A drive that hangs is not asked again until it has answered its appender:
+/// what it has keeps memory and kernel threads until then.
 pub(crate) async fn zone(shared: Arc<Shared>, read: ZoneRead) -> Result<ReadBuf, ReadError> {
     let ZoneRead { zone, offset, len } = read;
-    let failed = |error: io::Error| ReadError::Io { zone, offset, message: error.to_string() };
+    let volume = shared.geometry.volume_of(zone);
+    let failed = |error: io::Error| {
+        let message = error.to_string();
+        ReadError::Io { volume, zone, offset, message }
+    };
+    let drive = &shared.hub.drives[usize::from(volume)];
+    // No entry of the index points to a volume that is not there.
+    let Some(number) = drive.reader() else { return Err(ReadError::Recycled) };
+    if let Some(waited_ms) = drive.hung_ms() {
+        return Err(ReadError::Stalled { volume, waited_ms });
+    }
     let reader = reader(&shared).map_err(failed)?;
     let start = shared.geometry.zone_offset(zone) + offset;
     let waited = Duration::from_millis(READ_TIMEOUT_MS);
-    match tokio::time::timeout(waited, reader.read(0, start, len)).await {
+    match tokio::time::timeout(waited, reader.read(number, start, len)).await {
         Ok(result) => result.map_err(failed),
-        Err(_) => Err(ReadError::Stalled { waited_ms: READ_TIMEOUT_MS }),
+        Err(_) => {
+            drive.lose_read(READ_TIMEOUT_MS);
+            Err(ReadError::Stalled { volume, waited_ms: READ_TIMEOUT_MS })
+        }
     }
 }
 
@@ -73,7 +88,7 @@ pub(crate) async fn find(
         };
         let buf = zone(Arc::clone(shared), read).await?;
         let fed = find.feed(directory, salt, shared.now_ms(), &location, &buf);
-        if let Some(header) = fed.map_err(|error| damaged(&location, error))? {
+        if let Some(header) = fed.map_err(|error| damaged(shared, &location, error))? {
             return Ok(Some(OnDrive::new(header, location, first, &buf)));
         }
     }
@@ -92,18 +107,19 @@ pub(crate) async fn record(
     match log_read::judge(directory, salt, key, &location, &buf) {
         Verdict::Record(header) => Ok(OnDrive::new(header, location, first, &buf)),
         Verdict::OtherKey | Verdict::Moved => Err(ReadError::Recycled),
-        Verdict::Damaged(error) => Err(damaged(&location, error)),
+        Verdict::Damaged(error) => Err(damaged(shared, &location, error)),
     }
 }
 
 /// Bytes that are not given out, in the reader's words.
-pub(crate) fn refused(location: &Location, refusal: Refusal) -> ReadError {
+pub(crate) fn refused(shared: &Shared, location: &Location, refusal: Refusal) -> ReadError {
     match refusal {
         Refusal::Moved => ReadError::Recycled,
-        Refusal::Damaged(error) => damaged(location, error),
+        Refusal::Damaged(error) => damaged(shared, location, error),
     }
 }
 
-fn damaged(location: &Location, error: FormatError) -> ReadError {
-    ReadError::Damaged { zone: location.zone, offset: location.offset, error }
+fn damaged(shared: &Shared, location: &Location, error: FormatError) -> ReadError {
+    let Location { zone, offset, .. } = *location;
+    ReadError::Damaged { volume: shared.geometry.volume_of(zone), zone, offset, error }
 }

@@ -1,12 +1,11 @@
 //! One upload: bytes into the arena, checksummed as they come, readable by followers at once.
 
 use crate::admission::Claim;
-use crate::appender::Command;
 use crate::body::Body;
+use crate::door::Command;
 use crate::engine::Shared;
 use crate::error::PutError;
 use std::sync::Arc;
-use std::time::Duration;
 use tapeloop_format::PayloadChecksums;
 use tapeloop_io::{BlockWriter, Spare};
 use tapeloop_log::{Append, Op, Put};
@@ -77,11 +76,12 @@ impl Upload {
         self.body.received()
     }
 
-    /// Copies bytes into the arena. Waits while the arena is full of other uploads.
+    /// Copies bytes into the arena. Waits while the arena is full of other uploads, as long as the
+    /// drives answer.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), PutError> {
         self.check_len(bytes.len() as u64)?;
         while !bytes.is_empty() {
-            let mut writer = self.writer().await;
+            let mut writer = self.writer().await?;
             let taken = writer.append(bytes);
             self.writer = Some(writer);
             self.account(&bytes[..taken]);
@@ -96,7 +96,7 @@ impl Upload {
         assert!(max > 0);
         self.check_len(1)?;
         let left = self.max - self.body.received();
-        let writer = self.writer().await;
+        let writer = self.writer().await?;
         Ok(writer.into_spare(max.min(usize::try_from(left).unwrap_or(usize::MAX))))
     }
 
@@ -129,15 +129,20 @@ impl Upload {
     }
 
     /// The writer of a block with room.
-    async fn writer(&mut self) -> BlockWriter {
+    async fn writer(&mut self) -> Result<BlockWriter, PutError> {
         if let Some(writer) = self.writer.take_if(|writer| writer.remaining() > 0) {
-            return writer;
+            return Ok(writer);
         }
         self.writer = None;
+        let Shared { admission, live, door, .. } = &*self.shared;
         let claim = self.claim.as_mut().expect("only a commit takes it");
-        let writer = self.shared.admission.block(claim, &self.shared.live).await;
+        let writer = match admission.block_now(claim, live) {
+            Some(writer) => writer,
+            // Others are to be stored first, which takes a drive that answers.
+            None => door.unless_stalled(admission.block(claim, live)).await?,
+        };
         self.body.push_block(writer.share());
-        writer
+        Ok(writer)
     }
 
     /// The body is complete: makes it an object. With `Ack::Durable` it is on stable storage when
@@ -168,14 +173,14 @@ impl Upload {
             op: Op::Put(put),
         };
         let (reply, answer) = oneshot::channel();
-        let permit = self.shared.appender.reserve().await?;
+        let permit = self.shared.door.reserve().await?;
         let claim = self.claim.take().expect("an upload is committed once");
         let body = Arc::clone(&self.body);
         permit.send(Command::Put { append, body, claim, reply });
         if ack == Ack::Buffered {
             return Ok(Committed { content_hash, len: received, replaced: false });
         }
-        let replaced = self.shared.answer(answer).await?;
+        let replaced = self.shared.door.answer(answer).await?;
         Ok(Committed { content_hash, len: received, replaced })
     }
 }
@@ -187,30 +192,6 @@ impl Drop for Upload {
             self.writer = None;
             self.shared.live.end_upload(&self.body);
             self.shared.admission.release(claim);
-        }
-    }
-}
-
-/// How often a waiting operation looks whether the drive still answers.
-const STALL_LOOK_MS: u64 = 250;
-
-impl Shared {
-    /// Waits for the appender's answer, but not for a drive that hangs.
-    pub(crate) async fn answer(
-        &self,
-        mut answer: oneshot::Receiver<Result<bool, PutError>>,
-    ) -> Result<bool, PutError> {
-        loop {
-            let look = Duration::from_millis(STALL_LOOK_MS);
-            match tokio::time::timeout(look, &mut answer).await {
-                Ok(Ok(result)) => return result,
-                Ok(Err(_)) => return Err(PutError::Closed),
-                Err(_) => {
-                    if let Some(waited_ms) = self.appender.stalled_ms() {
-                        return Err(PutError::Stalled { waited_ms });
-                    }
-                }
-            }
         }
     }
 }

@@ -28,7 +28,8 @@ impl Store {
     fn new() -> Store {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let path = dir.path().join("volume-0.tape");
-        tapeloop_engine::format(&path, CAPACITY, &mut |_, _| {}).expect("a new store");
+        tapeloop_engine::format(std::slice::from_ref(&path), CAPACITY, &mut |_, _| {})
+            .expect("a new store");
         Store { _dir: dir, path }
     }
 
@@ -73,10 +74,11 @@ async fn put(engine: &Engine, name: &str, bytes: &[u8], ttl_ms: u64) {
 /// A whole cycle from now on.
 #[track_caller]
 fn scrub(engine: &Engine) -> ScrubReport {
-    let number = engine.scrub_now()[0];
+    let numbers = engine.scrub_now();
     until("the end of a cycle", || {
         let report = engine.scrub_report();
-        report.volumes[0].last.is_some_and(|last| last.number >= number).then_some(report)
+        let ended = report.volumes.iter().map(|volume| volume.last.map_or(0, |last| last.number));
+        ended.zip(&numbers).all(|(ended, wanted)| ended >= *wanted).then_some(report)
     })
 }
 
@@ -458,5 +460,54 @@ fn without_being_asked_a_cycle_begins_when_its_delay_is_over() {
     let options = Options { arena_bytes: 20 << 20, scrub, ..Options::new(&store.path) };
     let engine = Engine::open(options).expect("a store that opens").0;
     until("a whole cycle", || engine.scrub_report().volumes[0].last);
+    engine.close();
+}
+
+#[test]
+fn every_volume_has_its_own_scrub_and_a_missing_one_keeps_no_other_from_it() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let paths = ["one", "two"].map(|name| dir.path().join(name));
+    tapeloop_engine::format(&paths, CAPACITY, &mut |_, _| {}).expect("a new store");
+    let open = |volumes: &[PathBuf], degraded| {
+        let scrub = ScrubOptions { share_permille: 1000, cycle: None, ..ScrubOptions::default() };
+        let volumes = volumes.to_vec();
+        let options =
+            Options { volumes, degraded, arena_bytes: 20 << 20, scrub, ..Options::new("") };
+        Engine::open(options).expect("a store that opens").0
+    };
+    let engine = open(&paths, false);
+    let alive = fill(&engine, &mut Random(23));
+    let whole = scrub(&engine);
+    let read = |report: &ScrubReport| -> u64 {
+        report.volumes.iter().map(|volume| volume.counts.objects_read).sum()
+    };
+    assert_eq!((whole.damage_count(), read(&whole)), (0, alive.len() as u64));
+    assert!(whole.volumes.iter().all(|volume| volume.counts.objects_read > 0), "{whole:#?}");
+
+    // One live object on each volume, wherever the log has put it.
+    let mut damaged = BTreeMap::new();
+    for (volume, path) in (0u16..).zip(&paths) {
+        let (current, _) = places(path, &engine);
+        let others = places(&paths[1 - usize::from(volume)], &engine).0;
+        let (name, at) = current
+            .iter()
+            .find(|(name, _)| alive.contains(*name) && !others.contains_key(*name))
+            .expect("an object that only this volume has ever had");
+        flip(path, at + 8, 2);
+        damaged.insert(name.clone(), (volume, *at));
+    }
+    let report = scrub(&engine);
+    assert_eq!(report.damage_count(), 2, "{:#?}", report.findings);
+    for finding in &report.findings {
+        let name = finding.key.as_ref().expect("a name").to_string();
+        assert_eq!(damaged[&name], (finding.volume, finding.volume_offset));
+        assert_eq!(finding.zone / geometry().zone_count(), u32::from(finding.volume));
+    }
+    engine.close();
+    let engine = open(&paths[1..], true);
+    let report = scrub(&engine);
+    let volumes: Vec<u16> = report.volumes.iter().map(|volume| volume.volume).collect();
+    assert_eq!(volumes, [1]);
+    assert_eq!(report.damage_count(), 1, "{:#?}", report.findings);
     engine.close();
 }

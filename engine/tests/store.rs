@@ -16,7 +16,8 @@ impl Store {
     fn new() -> Store {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let path = dir.path().join("volume-0.tape");
-        tapeloop_engine::format(&path, CAPACITY, &mut |_, _| {}).expect("a new store");
+        tapeloop_engine::format(std::slice::from_ref(&path), CAPACITY, &mut |_, _| {})
+            .expect("a new store");
         Store { _dir: dir, path }
     }
 

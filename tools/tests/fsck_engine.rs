@@ -18,7 +18,7 @@ type Failure = Box<dyn std::error::Error>;
 /// Objects of all sizes, overwrites and deletes, over several zones, and a clean stop. Gives the
 /// keys that exist.
 fn make_store(path: &Path, random: &mut Random) -> Vec<String> {
-    tapeloop_engine::format(path, CAPACITY, &mut |_, _| {}).unwrap();
+    tapeloop_engine::format(&[path.to_path_buf()], CAPACITY, &mut |_, _| {}).unwrap();
     let (engine, _) = Engine::open(Options::new(path)).unwrap();
     let mut objects = HashMap::new();
     block_on(64, fill(&engine, random, &mut objects)).unwrap().unwrap();

@@ -47,7 +47,7 @@ pub(super) struct Opened {
 pub(crate) fn run(args: &FillArgs) -> Result<()> {
     let failed = |error: String| BenchError::Engine(error);
     if !args.volume.exists() {
-        tapeloop_engine::format(&args.volume, args.capacity, &mut |_, _| {})
+        tapeloop_engine::format(std::slice::from_ref(&args.volume), args.capacity, &mut |_, _| {})
             .map_err(|error| failed(error.to_string()))?;
     }
     let options = Options { arena_bytes: ARENA_BYTES, ..Options::new(&args.volume) };

@@ -187,10 +187,11 @@ impl WriteRing {
         self.ops.bytes()
     }
 
-    /// Forgets every push of which the kernel has nothing: they will never complete. Those of
-    /// which it has a part complete with ECANCELED when the kernel is done with that part.
-    pub fn discard_queued(&mut self) {
-        self.ops.discard_queued();
+    /// Forgets every push of which the kernel has nothing: they will never complete, and their
+    /// tokens come back. Those of which it has a part complete with ECANCELED when the kernel is
+    /// done with that part.
+    pub fn discard_queued(&mut self) -> Vec<u64> {
+        self.ops.discard_queued()
     }
 
     /// The drive hangs: the end of the ring does not wait for it.

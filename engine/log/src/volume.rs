@@ -11,7 +11,7 @@ use crate::log::{InFlight, Log, Purpose, Written};
 use crate::prepare::Prepare;
 use crate::types::{Io, IoFailure, IoOp, VolumeStats};
 use crate::zone::ZoneState;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use tapeloop_format::{BLOCK, Checkpoint};
 
 /// Bytes of records written at once. More wait, so that a flush never has to wait for long.
@@ -33,6 +33,8 @@ pub(crate) struct VolumeLog {
     pub(crate) slots: Slots,
     /// Repairs of recovery, and the flush of what it read, that are not durable yet.
     pub(crate) start_writes: u32,
+    /// Places, zones or what lies before them, that refused a write since one was taken anywhere.
+    pub(crate) refusing: BTreeSet<Option<u32>>,
     pub(crate) fenced: Option<IoFailure>,
     pub(crate) is_missing: bool,
     /// The caller says so.
@@ -68,6 +70,7 @@ impl VolumeLog {
             journal_used: 0,
             slots: Slots { sequence, due_ms: 0, busy: false, failures: 0, last: None },
             start_writes: 1,
+            refusing: BTreeSet::new(),
             fenced: None,
             is_missing,
             is_slow: false,
@@ -84,13 +87,20 @@ impl VolumeLog {
         if let Some(io) = self.wanted.pop_front() {
             return Some(io);
         }
-        let len = record_len(self.records_wanted.front()?);
-        let fits = self.record_bytes_in_flight + len <= IN_FLIGHT_BYTES_MAX;
-        if !fits && self.record_bytes_in_flight > 0 {
-            return None;
-        }
+        let len = self.record_that_fits()?;
         self.record_bytes_in_flight += len;
         self.records_wanted.pop_front()
+    }
+
+    fn wants_write(&self) -> bool {
+        !self.wanted.is_empty() || self.record_that_fits().is_some()
+    }
+
+    /// Length of the next record, if it may start now.
+    fn record_that_fits(&self) -> Option<u64> {
+        let len = record_len(self.records_wanted.front()?);
+        let fits = self.record_bytes_in_flight + len <= IN_FLIGHT_BYTES_MAX;
+        (fits || self.record_bytes_in_flight == 0).then_some(len)
     }
 }
 
@@ -117,6 +127,13 @@ impl Log {
         own.flushing = Some(std::mem::take(&mut own.written));
         let id = self.io_id(volume, Purpose::Flush);
         Some(Io { id, op: IoOp::Flush })
+    }
+
+    /// Would [`Log::poll_io`] hand something out?
+    pub fn wants_io(&self, volume: u16) -> bool {
+        let own = self.volume(volume);
+        let wants_flush = own.flushing.is_none() && !own.written.is_empty();
+        own.is_usable() && (own.wants_write() || wants_flush)
     }
 
     /// The drive of a volume is slow to answer, or is not any more: as long as it is, records and

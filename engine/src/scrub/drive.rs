@@ -2,14 +2,13 @@
 //! knows what else goes on at that drive.
 
 use super::control::{Control, Halt};
-use crate::appender::{Command, OpenObject};
 use crate::engine::Shared;
+use crate::hub::OpenObject;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tapeloop_io::{AlignedBuf, VolumeFile, WriteRing};
-use tokio::sync::oneshot;
 
 /// How often a read that does not come back is looked after.
 const LOOK: Duration = Duration::from_millis(500);
@@ -17,41 +16,39 @@ const LOOK: Duration = Duration::from_millis(500);
 const STALL: Duration = Duration::from_secs(4);
 
 /// The volumes that can be scrubbed.
-pub(super) fn volumes(_shared: &Shared) -> Range<u16> {
-    0..1
+pub(super) fn volumes(shared: &Shared) -> Vec<u16> {
+    let drives = (0..).zip(&shared.hub.drives);
+    drives.filter(|(_, drive)| !drive.is_missing()).map(|(volume, _)| volume).collect()
 }
 
 /// The zones of a volume.
-pub(super) fn zones(shared: &Shared, _volume: u16) -> Range<u32> {
-    0..shared.geometry.zone_count()
+pub(super) fn zones(shared: &Shared, volume: u16) -> Range<u32> {
+    shared.geometry.zones_of(volume)
 }
 
-fn file(shared: &Shared, _volume: u16) -> &Arc<VolumeFile> {
-    &shared.volume
+fn file(shared: &Shared, volume: u16) -> &Arc<VolumeFile> {
+    shared.hub.drives[usize::from(volume)].file().expect("only volumes that are there")
 }
 
 /// Why the volume should be left alone for now.
-pub(super) fn obstacle(shared: &Shared, _volume: u16) -> Option<String> {
-    if let Some(failure) = shared.appender.fenced() {
-        return Some(format!("the volume is fenced read-only: {failure}"));
+pub(super) fn obstacle(shared: &Shared, volume: u16) -> Option<String> {
+    let drive = &shared.hub.drives[usize::from(volume)];
+    if let Some(cause) = drive.fence() {
+        return Some(format!("fenced read-only: {cause}"));
     }
-    let waited_ms = shared.appender.stalled_ms()?;
+    let waited_ms = drive.hung_ms()?;
     Some(format!("the drive has not answered for {waited_ms} ms"))
 }
 
 /// Do readers or the appender want something of the drive right now?
 pub(super) fn is_busy(shared: &Shared, volume: u16) -> bool {
-    file(shared, volume).reads_in_flight() > 0 || shared.appender.is_busy()
+    let drive = &shared.hub.drives[usize::from(volume)];
+    file(shared, volume).reads_in_flight() > 0 || drive.is_busy()
 }
 
 /// The objects of a zone that is open, by its log; none if it is not open.
 pub(super) fn open_objects(shared: &Shared, zone: u32) -> Vec<OpenObject> {
-    let (reply, answer) = oneshot::channel();
-    if !shared.appender.send_blocking(Command::ObjectsOf { zone, reply }) {
-        return Vec::new();
-    }
-    // No answer: it is being closed, which the next read notices.
-    answer.blocking_recv().unwrap_or_default()
+    shared.hub.objects_of(zone)
 }
 
 /// The reading side of a volume.

@@ -225,17 +225,22 @@ impl Ops {
         }
     }
 
-    /// Forgets the pieces the kernel does not have. What it has a part of ends with an error.
-    pub(super) fn discard_queued(&mut self) {
+    /// Forgets the pieces the kernel does not have. What it has a part of ends with an error; the
+    /// tokens of the rest come back.
+    pub(super) fn discard_queued(&mut self) -> Vec<u64> {
+        let mut tokens = Vec::new();
         for index in mem::take(&mut self.queued) {
             let op_index = self.pieces.remove(index).op;
             let op = self.ops.get_mut(op_index);
             op.pieces_left -= 1;
             op.error.get_or_insert(os_error(-libc::ECANCELED));
             if op.pieces_left == 0 {
-                self.bytes -= self.ops.remove(op_index).len as u64;
+                let op = self.ops.remove(op_index);
+                self.bytes -= op.len as u64;
+                tokens.push(op.token);
             }
         }
+        tokens
     }
 }
 
@@ -445,7 +450,8 @@ mod tests {
         let source = WriteSource::Aligned(AlignedBuf::zeroed(2 * OPERATION_MAX));
         ops.push_write(TOKEN, source, 0);
         let piece = ops.next_entry(FD).unwrap().get_user_data();
-        ops.discard_queued();
+        ops.push_flush(TOKEN + 1);
+        assert_eq!(ops.discard_queued(), [TOKEN + 1]);
         assert_eq!((ops.pieces(), ops.ops.len), (1, 1), "the kernel still has one");
         assert_eq!(ops.bytes(), 2 * OPERATION_MAX as u64, "its memory is held whole");
         let error = finished(ops.piece_ended(piece, OPERATION_MAX as i32)).result.unwrap_err();
