@@ -6,7 +6,7 @@ use crate::net::{self, DataPlane, Limits, ServeError, Serving};
 use crate::store::{self, StoreError};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -68,13 +68,12 @@ pub fn run(args: &Args) -> Result<(), AppError> {
     let _ = socket::raise_nofile_limit();
     let admin_listener = bind_admin(&config)?;
     let bound = net::bind(&data_plane(&config))?;
-    let (engine, summary, volume) = store::open(&config)?;
+    let (engine, summary) = store::open(&config)?;
     let (policies, receiver) = watch::channel(Arc::new(config.policies.clone()));
     let serving = net::serve(bound, &engine, &receiver)?;
     let watched = Arc::new(Watched {
         engine: EngineHandle(engine.clone()),
         counters: serving.counters(),
-        volume,
         data_addr: serving.addr(),
         started: Instant::now(),
         is_stopping: AtomicBool::new(false),
@@ -198,7 +197,7 @@ impl Demo {
 }
 
 fn memory_line(config: &Config) -> String {
-    let buffers = Options::new("").read_buffers as u64 * READ_BUFFER_BYTES;
+    let buffers = Options::new("").read_buffers_for(config.data.len()) as u64 * READ_BUFFER_BYTES;
     let all = config.ram + config.threads as u64 * buffers + PROGRAM_BYTES;
     format!(
         "at most {} ({} of it arena), and 20 B for each stored object and 8 KiB for each \
@@ -218,12 +217,18 @@ fn print_banner(
     let capacity = format_size(u64::from(stats.zones) * stats.zone_bytes);
     let data = watched.data_addr;
     println!("tapeloop {}", env!("CARGO_PKG_VERSION"));
+    let volumes = watched.engine.0.volumes();
+    let paths: Vec<PathBuf> = volumes.iter().filter_map(|volume| volume.path.clone()).collect();
     println!(
         "store        {}, {capacity}, {} objects recovered in {} ms",
-        watched.volume.display(),
+        store::list(&paths),
         summary.report.objects,
         summary.duration.as_millis(),
     );
+    for volume in &summary.missing {
+        let count = volumes.len();
+        println!("degraded     volume {volume} of {count} is missing; what it holds is given up");
+    }
     if summary.report.findings_count > 0 {
         let count = summary.report.findings_count;
         println!("damage       {count} findings; `tapectl fsck` names every object they touch");
@@ -241,16 +246,19 @@ fn print_banner(
 
 /// Says what would be done, after trying what can be tried without doing it.
 fn check(config: &Config) -> Result<(), AppError> {
-    let dir = nearest_directory(&config.data);
-    let machine = probe::probe(dir)?;
+    let machines = config.data.iter().map(|path| probe::probe(nearest_directory(path)));
+    let machines = machines.collect::<Result<Vec<_>, _>>()?;
+    let machine = machines.first().expect("a store has a place");
     drop(net::bind(&data_plane(config))?);
     drop(bind_admin(config)?);
-    let volume = tapeloop_engine::volume_path(&config.data);
+    let volumes = store::volumes(config);
+    let list = store::list(&volumes);
     if store::exists(config) {
-        println!("store        would open {}", volume.display());
+        let degraded = if config.degraded { ", whichever of them are there" } else { "" };
+        println!("store        would open {list}{degraded}");
     } else {
-        let capacity = format_size(config.capacity);
-        println!("store        would create {} of {capacity}", volume.display());
+        let each = if volumes.len() > 1 { " each" } else { "" };
+        println!("store        would create {list} of {}{each}", format_size(config.capacity));
     }
     println!("memory       {}", memory_line(config));
     println!("data plane   http://{} on {} threads", config.listen, config.threads);

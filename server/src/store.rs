@@ -3,9 +3,9 @@
 use crate::config::{Config, format_size};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tapeloop_engine::{
-    CreateError, Engine, GroupPolicy, OpenError, Options, RecoverySummary, volume_path,
+    CreateError, Engine, GroupPolicy, OpenError, Options, RecoverySummary, volume_paths,
 };
 use thiserror::Error;
 
@@ -20,40 +20,51 @@ pub enum StoreError {
         /// Why.
         cause: std::io::Error,
     },
-    /// The volume cannot be created.
-    #[error("{path:?}: cannot create the store: {cause}")]
-    Create {
-        /// The volume.
-        path: PathBuf,
-        /// Why.
-        cause: CreateError,
-    },
-    /// The volume cannot be opened.
+    /// The volumes cannot be created.
+    #[error("cannot create the store: {0}")]
+    Create(#[from] CreateError),
+    /// The volumes cannot be opened.
     #[error("cannot open the store: {0}")]
     Open(#[from] OpenError),
+    /// A store that is to be opened although parts of it are missing, and nothing of it is there.
+    #[error("--degraded: none of the volumes is there: {}", list(.0))]
+    NothingThere(Vec<PathBuf>),
 }
 
-/// True when the configured volume exists.
+/// The volumes of the configured store.
+pub fn volumes(config: &Config) -> Vec<PathBuf> {
+    volume_paths(&config.data)
+}
+
+/// True when there is a store, or a part of one.
 pub fn exists(config: &Config) -> bool {
-    volume_path(&config.data).exists()
+    volumes(config).iter().any(|volume| volume.exists())
 }
 
-/// Opens the store, formatting it first when its volume does not exist.
-pub fn open(config: &Config) -> Result<(Engine, RecoverySummary, PathBuf), StoreError> {
-    let volume = volume_path(&config.data);
-    if !volume.exists() {
-        create(config, &volume)?;
+/// Opens the store, formatting it first when none of its volumes exists.
+pub fn open(config: &Config) -> Result<(Engine, RecoverySummary), StoreError> {
+    let volumes = volumes(config);
+    if !exists(config) {
+        create(config, &volumes)?;
     } else if config.capacity_given {
-        tracing::info!("{volume:?} exists: --capacity counts only when a store is created");
+        let list = list(&volumes);
+        tracing::info!("{list} exists: --capacity counts only when a store is created");
     }
     let options = Options {
+        volumes,
+        degraded: config.degraded,
         arena_bytes: config.ram,
         groups: config.policies.groups().map(group).collect(),
         scrub: config.scrub,
-        ..Options::new(&volume)
+        ..Options::new("")
     };
-    let (engine, summary) = Engine::open(options)?;
-    Ok((engine, summary, volume))
+    Ok(Engine::open(options)?)
+}
+
+/// Paths as people write them.
+pub fn list(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    names.join(", ")
 }
 
 fn group(namespace: &crate::config::Namespace) -> GroupPolicy {
@@ -64,13 +75,18 @@ fn group(namespace: &crate::config::Namespace) -> GroupPolicy {
     }
 }
 
-fn create(config: &Config, volume: &Path) -> Result<(), StoreError> {
-    std::fs::create_dir_all(&config.data)
-        .map_err(|cause| StoreError::Directory { path: config.data.clone(), cause })?;
-    eprintln!("creating {} ({})", volume.display(), format_size(config.capacity));
+fn create(config: &Config, volumes: &[PathBuf]) -> Result<(), StoreError> {
+    if config.degraded {
+        return Err(StoreError::NothingThere(volumes.to_vec()));
+    }
+    for path in &config.data {
+        std::fs::create_dir_all(path)
+            .map_err(|cause| StoreError::Directory { path: path.clone(), cause })?;
+    }
+    let each = if volumes.len() > 1 { " each" } else { "" };
+    eprintln!("creating {} ({}{each})", list(volumes), format_size(config.capacity));
     let mut progress = Progress::default();
-    tapeloop_engine::format(volume, config.capacity, &mut |done, all| progress.show(done, all))
-        .map_err(|cause| StoreError::Create { path: volume.to_owned(), cause })?;
+    tapeloop_engine::format(volumes, config.capacity, &mut |done, all| progress.show(done, all))?;
     progress.end();
     Ok(())
 }

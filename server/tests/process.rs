@@ -90,8 +90,8 @@ fn a_wrong_flag_is_refused_with_its_name_its_value_and_what_is_allowed() {
     assert!(cause.contains("--capacity") && cause.contains("12 parsecs") && cause.contains("1GiB"));
     let cause = refusal(&["--listen", "0.0.0.0:8080"]);
     assert!(cause.contains("0.0.0.0:8080") && cause.contains("--insecure-no-auth"), "{cause}");
-    let cause = refusal(&["--data", "a", "--data", "b"]);
-    assert!(cause.contains("one volume"), "{cause}");
+    let cause = refusal(&["--data", "a", "--data", "a"]);
+    assert!(cause.contains("\"a\"") && cause.contains("twice"), "{cause}");
 }
 
 #[test]

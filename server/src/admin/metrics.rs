@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use std::fmt::Error;
 use std::sync::Arc;
+use tapeloop_engine::VolumeStatus;
 
 /// The type of the text.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,6 +26,8 @@ pub(super) fn render(watched: Arc<Watched>) -> Result<String, Error> {
 
 /// Reads one counter of one thread.
 type Read = fn(&Counters) -> u64;
+/// Reads one gauge of one volume.
+type ReadVolume = fn(&VolumeStatus) -> u64;
 
 #[derive(Debug)]
 struct Scrape(Arc<Watched>);
@@ -33,6 +36,7 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let encoder = &mut encoder;
         self.store(encoder)?;
+        self.volumes(encoder)?;
         self.log(encoder)?;
         self.front_end(encoder)?;
         super::scrub::metrics(encoder, &self.0.engine.0)?;
@@ -48,7 +52,7 @@ impl Scrape {
         let engine = &self.0.engine.0;
         let stats = engine.stats();
         let healthy = u64::from(is_healthy(&engine.health()));
-        gauge(encoder, "healthy", "1 while the store reads and writes", healthy)?;
+        gauge(encoder, "healthy", "1 while all volumes read and write", healthy)?;
         let arena_bytes = stats.arena_blocks * stats.arena_block_bytes;
         gauge(encoder, "arena_bytes", "Memory for payloads", arena_bytes)?;
         let uploading_bytes = stats.arena_blocks_uploading * stats.arena_block_bytes;
@@ -58,6 +62,28 @@ impl Scrape {
         gauge(encoder, "index_bytes", "Memory of the index", stats.index_bytes)?;
         gauge(encoder, "zone_bytes", "Size of a zone", stats.zone_bytes)?;
         gauge(encoder, "zones", "Zones of the store", u64::from(stats.zones))
+    }
+
+    fn volumes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let volumes = self.0.engine.0.volumes();
+        let states: [(&str, &str, &str); 4] = [
+            ("volume_fenced", "1 while nothing is written to the volume any more", "fenced"),
+            ("volume_hung", "1 while the drive does not answer", "hung"),
+            ("volume_slow", "1 while records go elsewhere if they can", "slow"),
+            ("volume_missing", "1 if the store was opened without the volume", "missing"),
+        ];
+        for (name, help, state) in states {
+            by_volume(encoder, name, help, &volumes, |of| u64::from(of.state.name() == state))?;
+        }
+        let zones: [(&str, &str, ReadVolume); 4] = [
+            ("volume_zones_free", "Zones that can be used at once", |of| of.zones_free.into()),
+            ("volume_zones_open", "Zones being appended to", |of| of.zones_open.into()),
+            ("volume_zones_sealed", "Zones full and servable", |of| of.zones_sealed.into()),
+            ("volume_zones_bad", "Zones out of use after an error", |of| of.zones_bad.into()),
+        ];
+        zones
+            .into_iter()
+            .try_for_each(|(name, help, of)| by_volume(encoder, name, help, &volumes, of))
     }
 
     fn log(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
@@ -116,6 +142,22 @@ fn gauge(
     let metric = ConstGauge::new(value);
     let encoder = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
     metric.encode(encoder)
+}
+
+/// A gauge of every volume.
+fn by_volume(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    volumes: &[VolumeStatus],
+    of: impl Fn(&VolumeStatus) -> u64,
+) -> Result<(), Error> {
+    let mut encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for volume in volumes {
+        let labels = [("volume", volume.volume.to_string())];
+        encoder.encode_family(&labels)?.encode_gauge(&of(volume))?;
+    }
+    Ok(())
 }
 
 fn counter(

@@ -16,7 +16,6 @@ use axum::routing::get;
 use serde::Deserialize;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -35,8 +34,6 @@ pub struct Watched {
     pub engine: EngineHandle,
     /// One set of counters per front-end thread.
     pub counters: Vec<Arc<Counters>>,
-    /// The volume.
-    pub volume: PathBuf,
     /// Address of the data plane.
     pub data_addr: SocketAddr,
     /// When the process began to serve.
@@ -117,28 +114,35 @@ async fn index() -> &'static str {
      /api/v1/objects?prefix=&after=&limit=\n/api/v1/scrub\n"
 }
 
-/// Alive, and able to keep its promises.
+/// Alive, and able to keep its promises with all volumes.
 async fn healthz(State(watched): State<Arc<Watched>>) -> Response {
     health(&watched, false)
 }
 
-/// Healthy, and willing to take more.
+/// Willing to take more, if need be with the volumes that are left.
 async fn readyz(State(watched): State<Arc<Watched>>) -> Response {
     health(&watched, true)
 }
 
 fn health(watched: &Watched, wants_ready: bool) -> Response {
+    let health = watched.engine.0.health();
     let cause = if watched.has_failed.load(Ordering::Relaxed) {
         Some("a front-end thread has died".to_owned())
     } else if wants_ready && watched.is_stopping.load(Ordering::Relaxed) {
         Some("shutting down".to_owned())
     } else {
-        status::health_cause(&watched.engine.0.health())
+        status::health_cause(&health)
     };
-    match cause {
-        None => (StatusCode::OK, "ok\n".to_owned()).into_response(),
-        Some(cause) => (StatusCode::SERVICE_UNAVAILABLE, format!("{cause}\n")).into_response(),
-    }
+    // A store that has lost a volume still takes uploads, and encoders have nowhere better to go.
+    let takes_work = wants_ready && matches!(health, Health::Degraded { .. });
+    let (status, text) = match cause {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(cause) if takes_work && cause.starts_with(status::DEGRADED) => {
+            (StatusCode::OK, format!("{cause}\n"))
+        }
+        Some(cause) => (StatusCode::SERVICE_UNAVAILABLE, format!("{cause}\n")),
+    };
+    (status, text).into_response()
 }
 
 async fn metrics(State(watched): State<Arc<Watched>>) -> Response {

@@ -4,7 +4,7 @@ use super::{Watched, scrub};
 use crate::net::Counters;
 use serde::Serialize;
 use std::sync::atomic::Ordering;
-use tapeloop_engine::{Health, ListEntry};
+use tapeloop_engine::{Health, ListEntry, VolumeState, VolumeStatus};
 
 /// `/api/v1/status`.
 #[derive(Debug, Serialize)]
@@ -23,7 +23,7 @@ pub(super) struct Status {
 #[derive(Debug, Serialize)]
 struct Store {
     id: String,
-    volume: String,
+    volumes: Vec<Volume>,
     capacity_bytes: u64,
     object_bytes_max: u64,
     zone_bytes: u64,
@@ -42,6 +42,35 @@ struct Store {
     zones_evicted: u64,
     retention_achieved_ms: u64,
     backlog: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Volume {
+    volume: u16,
+    path: Option<String>,
+    /// `ok`, `slow`, `hung`, `fenced` or `missing`.
+    state: &'static str,
+    cause: Option<String>,
+    zones_free: u32,
+    zones_open: u32,
+    zones_sealed: u32,
+    zones_bad: u32,
+}
+
+impl From<VolumeStatus> for Volume {
+    fn from(status: VolumeStatus) -> Volume {
+        let is_ok = status.state == VolumeState::Ok;
+        Volume {
+            volume: status.volume,
+            path: status.path.map(|path| path.display().to_string()),
+            state: status.state.name(),
+            cause: (!is_ok).then(|| status.state.to_string()),
+            zones_free: status.zones_free,
+            zones_open: status.zones_open,
+            zones_sealed: status.zones_sealed,
+            zones_bad: status.zones_bad,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -98,10 +127,17 @@ impl Listing {
     }
 }
 
-/// Why the store cannot do its work, `None` when it can.
+/// What a cause begins with while the store works without some of its volumes.
+pub(super) const DEGRADED: &str = "degraded: ";
+
+/// Why the store cannot do its work, or not all of it; `None` when it can.
 pub(super) fn health_cause(health: &Health) -> Option<String> {
     match health {
         Health::Ok => None,
+        Health::Degraded { volumes } => {
+            let troubles: Vec<String> = volumes.iter().map(ToString::to_string).collect();
+            Some(format!("{DEGRADED}{}", troubles.join("; ")))
+        }
         Health::Fenced { cause } => Some(format!("fenced read-only: {cause}")),
         Health::Stalled { waited_ms } => {
             Some(format!("the drive has not answered for {waited_ms} ms"))
@@ -113,6 +149,7 @@ pub(super) fn health_cause(health: &Health) -> Option<String> {
 fn health_name(health: &Health) -> &'static str {
     match health {
         Health::Ok => "ok",
+        Health::Degraded { .. } => "degraded",
         Health::Fenced { .. } => "fenced",
         Health::Stalled { .. } => "stalled",
         Health::Closed => "closed",
@@ -131,7 +168,7 @@ pub(super) fn of(watched: &Watched) -> Status {
         health_cause: health_cause(&health),
         store: Store {
             id: engine.store_id().to_string(),
-            volume: watched.volume.display().to_string(),
+            volumes: engine.volumes().into_iter().map(Volume::from).collect(),
             capacity_bytes: u64::from(stats.zones) * stats.zone_bytes,
             object_bytes_max: engine.object_len_max(),
             zone_bytes: stats.zone_bytes,

@@ -18,10 +18,14 @@ pub struct Args {
     /// TOML file; every flag below has a key of the same name in it.
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Directory of the store, or a volume file or block device [default: ./tapeloop-data].
+    /// Directory of the store, or a volume file or block device; once for each drive [default:
+    /// ./tapeloop-data].
     #[arg(long, value_name = "PATH", global = true)]
     pub data: Vec<PathBuf>,
-    /// Size of a store that is created [default: 1GiB].
+    /// Open the store although volumes are missing, and give up what they hold for good.
+    #[arg(long, global = true)]
+    pub degraded: bool,
+    /// Size of a store that is created, on each drive [default: 1GiB].
     #[arg(long, value_name = "SIZE", global = true)]
     pub capacity: Option<String>,
     /// Memory for recent objects and uploads [default: 256MiB].

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct File {
     pub(super) data: Option<OneOrMany>,
+    pub(super) degraded: Option<bool>,
     pub(super) capacity: Option<String>,
     pub(super) ram: Option<String>,
     pub(super) ttl: Option<String>,

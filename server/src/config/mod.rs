@@ -26,13 +26,18 @@ const RAM_MIN: u64 = 16 * MIB;
 /// The smallest volume the format allows.
 const CAPACITY_MIN: u64 = 32 * MIB;
 const THREADS_MAX: u64 = 256;
+/// Most volumes of a store.
+const VOLUMES_MAX: usize = 16;
 
 /// Everything the server runs by.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The store: a directory that holds one volume file, a volume file, or a block device.
-    pub data: PathBuf,
-    /// Size of a store still to be created.
+    /// The volumes of the store, one each: a directory that holds a volume file, a volume file, or
+    /// a block device.
+    pub data: Vec<PathBuf>,
+    /// Open the store although volumes are missing.
+    pub degraded: bool,
+    /// Size of each volume of a store still to be created.
     pub capacity: u64,
     /// True when somebody asked for this capacity.
     pub capacity_given: bool,
@@ -65,9 +70,9 @@ pub enum ConfigError {
         /// What would have been accepted.
         allowed: String,
     },
-    /// More volumes than this version can use.
-    #[error("--data: {0:?} as well: one volume per store in this version, so give it once")]
-    SecondVolume(PathBuf),
+    /// Two volumes in one place.
+    #[error("--data: {0:?} is given twice: each volume of a store has a place of its own")]
+    Twice(PathBuf),
     /// An address that others can reach, without authentication.
     #[error(
         "{name}: {addr} is reachable from other machines and no authentication is configured; \
@@ -118,6 +123,7 @@ impl Config {
         };
         Ok(Config {
             data: data(args, &file)?,
+            degraded: args.degraded || file.degraded.unwrap_or(false),
             capacity_given: capacity.is_some(),
             capacity: size(capacity, 1024 * MIB, CAPACITY_MIN)?,
             ram: size(ram, 256 * MIB, RAM_MIN)?,
@@ -151,17 +157,25 @@ fn read_file(path: Option<&Path>) -> Result<File, ConfigError> {
     })
 }
 
-fn data(args: &Args, file: &File) -> Result<PathBuf, ConfigError> {
+fn data(args: &Args, file: &File) -> Result<Vec<PathBuf>, ConfigError> {
     let from_file = match &file.data {
         None => Vec::new(),
         Some(OneOrMany::One(path)) => vec![path.clone()],
         Some(OneOrMany::Many(paths)) => paths.clone(),
     };
-    let mut paths = if args.data.is_empty() { from_file } else { args.data.clone() }.into_iter();
-    let first = paths.next().unwrap_or_else(|| PathBuf::from("./tapeloop-data"));
-    match paths.next() {
-        None => Ok(first),
-        Some(second) => Err(ConfigError::SecondVolume(second)),
+    let given = if args.data.is_empty() { from_file } else { args.data.clone() };
+    if given.is_empty() {
+        return Ok(vec![PathBuf::from("./tapeloop-data")]);
+    }
+    if given.len() > VOLUMES_MAX {
+        let (name, value) = ("--data".to_owned(), format!("{} paths", given.len()));
+        let allowed = format!("1 to {VOLUMES_MAX} volumes");
+        return Err(ConfigError::Value { name, value, allowed });
+    }
+    let twice = (1..given.len()).find(|at| given[..*at].contains(&given[*at]));
+    match twice {
+        Some(at) => Err(ConfigError::Twice(given[at].clone())),
+        None => Ok(given),
     }
 }
 

@@ -18,7 +18,8 @@ fn load_file(text: &str, flags: &[&str]) -> Result<Config, String> {
 #[test]
 fn without_arguments_the_promised_defaults_hold() {
     let config = load(&[]).expect("defaults are valid");
-    assert_eq!(config.data, PathBuf::from("./tapeloop-data"));
+    assert_eq!(config.data, [PathBuf::from("./tapeloop-data")]);
+    assert!(!config.degraded);
     assert_eq!(config.capacity, 1 << 30);
     assert!(!config.capacity_given);
     assert_eq!(config.ram, 256 << 20);
@@ -39,7 +40,8 @@ fn a_wrong_value_names_flag_value_and_what_is_allowed() {
         (&["--admin-listen", "x"], ["--admin-listen", "\"x\"", "127.0.0.1:8081"]),
         (&["--threads", "0"], ["--threads", "\"0\"", "1 to 256"]),
         (&["--listen", "0.0.0.0:80"], ["--listen", "0.0.0.0:80", "--insecure-no-auth"]),
-        (&["--data", "a", "--data", "b"], ["--data", "\"b\"", "one volume"]),
+        (&["--data", "a", "--data", "b", "--data", "a"], ["--data", "\"a\"", "twice"]),
+        (&["--data=a"; 17], ["--data", "17 paths", "1 to 16"]),
         (&["--config", "/no/such.toml"], ["--config", "/no/such.toml", "No such file"]),
     ];
     for (flags, parts) in table {
@@ -62,9 +64,11 @@ fn an_exposed_address_needs_the_word_insecure() {
 fn every_flag_has_a_key_and_flags_win() {
     let text = "data = \"/d\"\ncapacity = \"64MiB\"\nram = \"32MiB\"\nttl = \"1h\"\n\
                 listen = \"0.0.0.0:1\"\nadmin-listen = \"127.0.0.1:2\"\nthreads = 3\n\
+                degraded = true\n\
                 insecure-no-auth = true\n";
     let config = load_file(text, &["--ram", "48MiB"]).expect("valid");
-    assert_eq!(config.data, PathBuf::from("/d"));
+    assert_eq!(config.data, [PathBuf::from("/d")]);
+    assert!(config.degraded);
     assert_eq!((config.capacity, config.ram), (64 << 20, 48 << 20));
     assert_eq!(config.policies.default.ttl_ms, 3_600_000);
     assert_eq!(config.listen.to_string(), "0.0.0.0:1");

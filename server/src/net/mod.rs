@@ -22,7 +22,7 @@ pub use stats::{Counters, LATENCY_BOUNDS_US, Latency};
 use crate::config::Policies;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use tapeloop_engine::Engine;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -100,8 +100,16 @@ pub enum ServeError {
 pub struct Serving {
     addr: SocketAddr,
     stop: watch::Sender<bool>,
-    threads: Vec<std::thread::JoinHandle<io::Result<()>>>,
+    threads: Vec<FrontEnd>,
     counters: Vec<Arc<Counters>>,
+}
+
+/// A front-end thread, and what it says at its end. It is never joined: when a drive hangs with its
+/// reads in flight, the kernel may keep the thread although it has ended.
+#[derive(Debug)]
+struct FrontEnd {
+    handle: std::thread::JoinHandle<()>,
+    ended: mpsc::Receiver<io::Result<()>>,
 }
 
 /// The address is ours; nobody is answered yet.
@@ -141,11 +149,12 @@ pub fn serve(
             limits,
             counters: Arc::clone(&counters),
         };
+        let (end, ended) = mpsc::sync_channel(1);
         let spawned = std::thread::Builder::new()
             .name(format!("front-{number}"))
-            .spawn(move || thread::run(seed));
+            .spawn(move || drop(end.send(thread::run(seed))));
         match spawned {
-            Ok(handle) => serving.threads.push(handle),
+            Ok(handle) => serving.threads.push(FrontEnd { handle, ended }),
             Err(cause) => {
                 // Those that run are told to stop by the drop of the sender.
                 return Err(ServeError::Thread { thread: number, cause });
@@ -169,15 +178,16 @@ impl Serving {
 
     /// True when a thread has ended although nobody told it to.
     pub fn has_failed(&self) -> bool {
-        !*self.stop.borrow() && self.threads.iter().any(std::thread::JoinHandle::is_finished)
+        !*self.stop.borrow() && self.threads.iter().any(|thread| thread.handle.is_finished())
     }
 
     /// Stops accepting, lets requests in progress finish, waits for the threads.
     pub fn stop(self) -> Result<(), ServeError> {
         self.stop.send_replace(true);
         let mut outcome = Ok(());
-        for (number, handle) in self.threads.into_iter().enumerate() {
-            let ended = handle.join().unwrap_or_else(|_| Err(io::Error::other("panicked")));
+        for (number, thread) in self.threads.into_iter().enumerate() {
+            let ended = thread.ended.recv();
+            let ended = ended.unwrap_or_else(|_| Err(io::Error::other("panicked")));
             outcome =
                 outcome.and(ended.map_err(|cause| ServeError::Thread { thread: number, cause }));
         }

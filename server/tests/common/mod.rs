@@ -32,7 +32,8 @@ impl Server {
         // On the disk of the build, because /tmp may be memory without O_DIRECT.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let volume = dir.path().join("volume");
-        tapeloop_engine::format(&volume, CAPACITY, &mut |_, _| {}).expect("formats");
+        tapeloop_engine::format(std::slice::from_ref(&volume), CAPACITY, &mut |_, _| {})
+            .expect("formats");
         let options = Options { arena_bytes: ARENA, ..Options::new(volume) };
         let (engine, _) = Engine::open(options).expect("opens");
         let (policies, receiver) = watch::channel(Arc::new(Policies::open_to_all(3_600_000)));
