@@ -23,8 +23,8 @@ import traceback
 from harness import machine
 from harness.server import Binaries
 
-MODULES = ("kill9", "powercut", "cut", "io_errors", "vanished", "hung", "two_drives", "no_space",
-           "clock", "foreign", "second", "checker")
+MODULES = ("kill9", "powercut", "cut", "io_errors", "vanished", "hung", "two_drives", "hung_p99",
+           "no_space", "clock", "foreign", "second", "checker")
 RAM_BYTES = 3 << 30
 
 

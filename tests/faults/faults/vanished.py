@@ -66,8 +66,7 @@ def vanish(bench, scene, how):
         scene.server.kill()
         scene.server = None
         machine.umount(scene.place.mount_point)
-        machine.mount_fs(scene.place.kind, scene.drive.device, scene.place.mount_point,
-                         scene.place.undo)
+        scene.place.mount_again()
         scene.restart()
     scene.goes_on()
 

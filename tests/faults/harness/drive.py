@@ -97,8 +97,10 @@ class Place:
     KINDS = ("device", "ext4", "xfs")
 
     def __init__(self, kind, drive, undo):
-        self.kind, self.drive, self.undo = kind, drive, undo
+        self.kind, self.drive = kind, drive
         self.mount_point = os.path.join(drive.folder, "fs")
+        if kind not in self.KINDS:
+            raise ValueError(kind)
         if kind != "device":
             machine.make_fs(kind, drive.device)
             machine.mount_fs(kind, drive.device, self.mount_point, undo)
@@ -136,8 +138,11 @@ class Place:
         if self.kind != "device":
             machine.umount(self.mount_point)
         self.drive.replug()
+        self.mount_again()
+
+    def mount_again(self):
         if self.kind != "device":
-            machine.mount_fs(self.kind, self.drive.device, self.mount_point, self.undo)
+            machine.mount_fs(self.kind, self.drive.device, self.mount_point)
 
 
 def drive_bytes(kind, capacity_bytes):

@@ -137,10 +137,12 @@ def make_fs(kind, device):
     run(*MAKE[kind], device)
 
 
-def mount_fs(kind, device, target, undo):
+def mount_fs(kind, device, target, undo=None):
+    """`undo` for the first time; whoever mounts it again has the way back already."""
     os.makedirs(target, exist_ok=True)
     mount(device, target, kind, 0, "errors=remount-ro" if kind == "ext4" else None)
-    undo.callback(umount, target)
+    if undo is not None:
+        undo.callback(umount, target)
 
 
 def sparse(path, size):

@@ -12,25 +12,35 @@ ANSWER_MAX_S = 5.5
 
 
 class Scene:
-    """One store on one faulty drive."""
+    """One store on a faulty drive, or on several of them."""
 
-    def __init__(self, bench, undo, kind, capacity_mib=64, ram="64MiB", writers=3, evicts=False):
+    def __init__(self, bench, undo, *kinds, capacity_mib=64, ram="64MiB", writers=3,
+                 evicts=False):
         self.bench, self.ram, self.capacity = bench, ram, f"{capacity_mib}MiB"
         self.folder = bench.folder(undo)
-        self.drive = Drive(self.folder, drive_bytes(kind, capacity_mib << 20), undo)
+        self.drives, self.places = [], []
         undo.callback(self.release)
-        self.place = Place(kind, self.drive, undo)
-        bench.binaries.format(self.place.data, self.capacity)
+        for kind in kinds:
+            size = drive_bytes(kind, capacity_mib << 20)
+            self.drives.append(Drive(bench.folder(undo), size, undo))
+            self.places.append(Place(kind, self.drives[-1], undo))
+        self.drive, self.place = self.drives[0], self.places[0]
+        bench.binaries.format(self.data, self.capacity)
         self.oracles = [Oracle(writer, bench.random.getrandbits(60), evicts=evicts)
                         for writer in range(writers)]
         self.server = None
         undo.callback(self.stop)
 
+    @property
+    def data(self):
+        return [place.data for place in self.places]
+
     def release(self):
-        """Nothing may wait for the drive when things are taken down."""
-        if self.drive.daemon.poll() is None:
-            self.drive.resume()
-            self.drive.heal()
+        """Nothing may wait for a drive when things are taken down."""
+        for drive in self.drives:
+            if drive.daemon.poll() is None:
+                drive.resume()
+                drive.heal()
 
     def stop(self):
         self.release()
@@ -38,9 +48,10 @@ class Scene:
             self.server.kill()
             self.server = None
 
-    def start(self):
+    def start(self, data=None, args=()):
         log = os.path.join(self.folder, "stderr")
-        self.server = Server(self.bench.binaries, self.place.data, log, self.capacity, self.ram)
+        self.server = Server(self.bench.binaries, data or self.data, log, self.capacity, self.ram,
+                             args)
         return self.server
 
     def load(self, oracles=None, patience_s=30.0):
@@ -55,7 +66,8 @@ class Scene:
                 raise Broken(f"SIGTERM: exit code {code}: {self.server.complaints()[-1000:]}")
             self.server = None
         if replug:
-            self.place.replug()
+            for place in self.places:
+                place.replug()
         self.start()
         for oracle in self.oracles:
             oracle.errors = False
@@ -69,7 +81,7 @@ class Scene:
         check_store(self.server, self.oracles)
 
     def fsck(self):
-        self.bench.binaries.fsck(self.place.data)
+        self.bench.binaries.fsck(self.data)
 
 
 def assert_no_refusal(ops):

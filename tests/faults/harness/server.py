@@ -44,14 +44,19 @@ class Binaries:
                          f"{done.stdout[-1500:]}{done.stderr[-500:]}")
         return done.stdout
 
-    def format(self, path, capacity):
-        self.ctl("format", path, "--capacity", capacity, "--yes")
+    def format(self, paths, capacity):
+        self.ctl("format", *each(paths), "--capacity", capacity, "--yes")
 
-    def fsck(self, path):
-        self.ctl("fsck", path)
+    def fsck(self, paths):
+        self.ctl("fsck", *each(paths))
 
-    def inspect(self, path, *args, ok=(0,)):
-        return json.loads(self.ctl("inspect", path, "--json", *args, ok=ok))
+    def inspect(self, paths, *args, ok=(0,)):
+        return json.loads(self.ctl("inspect", *each(paths), "--json", *args, ok=ok))
+
+
+def each(paths):
+    """One path, or those of several drives."""
+    return [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
 
 
 class Server:
@@ -59,13 +64,12 @@ class Server:
 
     def __init__(self, binaries, data, log_path, capacity="64MiB", ram="64MiB", args=(),
                  env=None, wrap=()):
-        volumes = [data] if isinstance(data, (str, os.PathLike)) else list(data)
         self.log_path = log_path
         begun_s = time.monotonic()
         command = [*DYING_WITH_US, *wrap, binaries.tapeloop, "--listen", "127.0.0.1:0",
                    "--admin-listen", "127.0.0.1:0", "--ram", ram, "--threads", "2",
                    "--capacity", capacity, *args]
-        for volume in volumes:
+        for volume in each(data):
             command += ["--data", str(volume)]
         with open(log_path, "ab") as log:
             self.log_start = log.tell()
