@@ -5,8 +5,10 @@
 //! every acknowledged object must be there byte for byte, every deleted one gone, and an operation
 //! that was under way has happened wholly or not at all.
 //!
-//! `TAPELOOP_KILLS` sets the number of kills (CI runs 20, the done-when 100), `TAPELOOP_SEED` the
-//! seed, and `TAPELOOP_FSCK=path/to/tapectl` has each store checked after each kill.
+//! `TAPELOOP_KILLS` sets the number of kills (CI runs 20), `TAPELOOP_SEED` the seed,
+//! `TAPELOOP_BINARY` another tapeloop than the one just built, and `TAPELOOP_FSCK=path/to/tapectl`
+//! has each store checked after each kill. The release binary has a thousand kills of its own in
+//! tests/faults.
 
 mod crash;
 

@@ -31,7 +31,8 @@ impl Store {
     fn command(&self) -> Command {
         let errors =
             File::options().create(true).append(true).open(self.folder.path().join("stderr"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tapeloop"));
+        let built = || env!("CARGO_BIN_EXE_tapeloop").into();
+        let mut command = Command::new(std::env::var_os("TAPELOOP_BINARY").unwrap_or_else(built));
         command
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(["--ram", "64MiB", "--threads", "2", "--capacity"])
