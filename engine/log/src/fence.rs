@@ -1,5 +1,5 @@
-//! The fence around a volume whose drive cannot be trusted any more: a flush failed, or the caller
-//! found it hung or gone.
+//! The fence around a volume whose drive cannot be trusted any more: a flush failed, it refuses to
+//! write wherever it is tried, or the caller found it hung or gone.
 //!
 //! Invariants:
 //! - A failed flush is never asked for again: what it covered may be lost, and a second flush would
@@ -12,6 +12,10 @@
 use crate::log::{Flying, Log, Pending, Phase, Purpose};
 use crate::types::{AppendError, Event, IoFailure};
 use tapeloop_format::ZoneLap;
+
+/// Places on a volume that refuse a write, one after the other and none in between that takes one,
+/// after which the drive counts as dead: a bad sector makes one place of them.
+const REFUSING_PLACES_MAX: usize = 4;
 
 impl Log {
     /// The caller found the drive hung or gone: nothing more is written to it, and nothing it still
@@ -51,6 +55,34 @@ impl Log {
         self.prepare_next();
         self.continue_start();
         self.continue_last_checkpoints();
+    }
+
+    /// Takes note of how a write ended.
+    pub(crate) fn count_refusal(&mut self, volume: u16, purpose: &Purpose, refused: bool) {
+        let Some(place) = self.written_place(volume, purpose) else { return };
+        let refusing = &mut self.volume_mut(volume).refusing;
+        match refused {
+            true => drop(refusing.insert(place)),
+            false => refusing.clear(),
+        }
+    }
+
+    /// Does it refuse wherever it is tried, or is no zone left to try?
+    pub(crate) fn is_dead(&self, volume: u16) -> bool {
+        let mut zones = self.options.geometry.zones_of(volume);
+        self.volume(volume).refusing.len() >= REFUSING_PLACES_MAX
+            || zones.all(|zone| self.zones[zone as usize].bad)
+    }
+
+    /// The zone that a write goes to, or what lies before all zones. `None`: it is no write.
+    fn written_place(&self, volume: u16, purpose: &Purpose) -> Option<Option<u32>> {
+        match purpose {
+            Purpose::Record { lsn } => Some(Some(self.flying[lsn].location.zone)),
+            Purpose::Void { zone, .. } | Purpose::Footer { zone, .. } => Some(Some(*zone)),
+            Purpose::Checkpoint | Purpose::Repair => Some(None),
+            Purpose::Prepare => self.prepare(volume).written_place(),
+            Purpose::VictimHeader { .. } | Purpose::Flush => None,
+        }
     }
 
     /// What was not handed out never starts; what was is not listened to.

@@ -321,6 +321,8 @@ impl Log {
         let done = self.in_flight.remove(&id).expect("a completion belongs to an I/O in flight");
         let volume = done.volume;
         assert!(self.volume(volume).is_usable(), "what is fenced has nothing in flight");
+        let refusal = result.as_ref().err().copied();
+        self.count_refusal(volume, &done.purpose, refusal.is_some());
         match done.purpose {
             Purpose::Record { lsn } => self.record_written(lsn, result.err()),
             Purpose::VictimHeader { append, location, others } => {
@@ -347,6 +349,11 @@ impl Log {
                 Ok(_) => self.flushed(volume),
                 Err(failure) => self.fence(volume, failure),
             },
+        }
+        if let Some(failure) = refusal
+            && self.is_dead(volume)
+        {
+            self.fence(volume, failure);
         }
         self.begin_ready();
         self.continue_close();

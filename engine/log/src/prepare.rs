@@ -56,6 +56,17 @@ enum Step {
     Carry,
 }
 
+impl Prepare {
+    /// The zone that is being written to, or what lies before all zones. `None` while it reads.
+    pub(crate) fn written_place(&self) -> Option<Option<u32>> {
+        match self.step {
+            Step::ReadKills => None,
+            Step::Journal => Some(None),
+            Step::Header | Step::Carry => Some(Some(self.zone)),
+        }
+    }
+}
+
 impl Log {
     /// Starts to prepare zones for the classes that want one, on volumes that have none under way.
     pub(crate) fn prepare_next(&mut self) {
@@ -159,13 +170,17 @@ impl Log {
         }
     }
 
-    fn prepare(&mut self, volume: u16) -> &mut Prepare {
+    pub(crate) fn prepare(&self, volume: u16) -> &Prepare {
+        self.volume(volume).prepare.as_ref().expect("a preparation is under way")
+    }
+
+    fn prepare_mut(&mut self, volume: u16) -> &mut Prepare {
         self.volume_mut(volume).prepare.as_mut().expect("a preparation is under way")
     }
 
     /// An I/O of the preparation ended.
     pub(crate) fn prepare_step_done(&mut self, volume: u16, result: Result<Vec<u8>, IoFailure>) {
-        let prepare = self.volume(volume).prepare.as_ref().expect("a preparation is under way");
+        let prepare = self.prepare(volume);
         match (prepare.step, result) {
             (Step::ReadKills, Ok(bytes)) => {
                 let Kills::OnDrive(trailer) = &self.zones[prepare.zone as usize].kills else {
@@ -173,7 +188,7 @@ impl Log {
                 };
                 match decode_kills(trailer, &self.options.store_id, &bytes) {
                     Some(kills) => {
-                        self.prepare(volume).kills = kills;
+                        self.prepare_mut(volume).kills = kills;
                         self.write_journal(volume);
                         self.prepare_next();
                     }
@@ -301,10 +316,10 @@ impl Log {
 
     fn write_header(&mut self, volume: u16) {
         if self.prepare(volume).base_position == u64::MAX {
-            self.prepare(volume).base_position = self.take_base_position();
+            self.prepare_mut(volume).base_position = self.take_base_position();
         }
         let now_ms = self.now_ms;
-        let prepare = self.prepare(volume);
+        let prepare = self.prepare_mut(volume);
         prepare.step = Step::Header;
         prepare.opened_ms = now_ms;
         let (zone, class, base_position) = (prepare.zone, prepare.class, prepare.base_position);
@@ -321,7 +336,7 @@ impl Log {
     }
 
     fn header_durable(&mut self, volume: u16) {
-        let prepare = self.prepare(volume);
+        let prepare = self.prepare_mut(volume);
         let (zone, class, opened_ms) = (prepare.zone, prepare.class, prepare.opened_ms);
         let base_position = prepare.base_position;
         let carry = std::mem::take(&mut prepare.carry);
@@ -341,7 +356,7 @@ impl Log {
         if carry.is_empty() {
             return self.zone_prepared(volume);
         }
-        let prepare = self.prepare(volume);
+        let prepare = self.prepare_mut(volume);
         prepare.step = Step::Carry;
         let record_len = carry.len() as u64;
         let (lsn, kills) = (prepare.carry_lsn, std::mem::take(&mut prepare.kills));
