@@ -40,12 +40,23 @@ struct Status {
 struct Store {
     capacity_bytes: u64,
     zones: u32,
+    zones_open: u32,
+    zones_sealed: u32,
+    index_entries: u64,
+    backlog: u32,
+    volumes: Vec<Volume>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Volume {
+    volume: u16,
+    path: Option<String>,
+    state: String,
+    cause: Option<String>,
     zones_free: u32,
     zones_open: u32,
     zones_sealed: u32,
     zones_bad: u32,
-    index_entries: u64,
-    backlog: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,7 +75,7 @@ struct Scrub {
     volumes: Vec<ScrubVolume>,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize)]
 struct ScrubVolume {
     volume: u16,
     state: String,
@@ -81,10 +92,6 @@ struct Glance<'s> {
     health_cause: Option<&'s str>,
     capacity_bytes: u64,
     zones: u32,
-    zones_free: u32,
-    zones_open: u32,
-    zones_sealed: u32,
-    zones_bad: u32,
     fill_percent: f64,
     objects: u64,
     backlog: u32,
@@ -95,7 +102,23 @@ struct Glance<'s> {
     gets_per_s: f64,
     answers_5xx_per_s: f64,
     damage_count: u64,
-    scrub: &'s [ScrubVolume],
+    volumes: Vec<VolumeGlance<'s>>,
+}
+
+#[derive(Debug, Serialize)]
+struct VolumeGlance<'s> {
+    volume: u16,
+    path: Option<&'s str>,
+    state: &'s str,
+    cause: Option<&'s str>,
+    zones_free: u32,
+    zones_open: u32,
+    zones_sealed: u32,
+    zones_bad: u32,
+    /// `null` for a volume that is not there.
+    scrub_state: Option<&'s str>,
+    scrub_cycle: u64,
+    scrub_progress: f64,
 }
 
 /// Looks until it is interrupted, or once.
@@ -134,10 +157,6 @@ impl<'s> Glance<'s> {
             health_cause: now.health_cause.as_deref(),
             capacity_bytes: store.capacity_bytes,
             zones: store.zones,
-            zones_free: store.zones_free,
-            zones_open: store.zones_open,
-            zones_sealed: store.zones_sealed,
-            zones_bad: store.zones_bad,
             fill_percent: f64::from(used) * 100.0 / f64::from(store.zones.max(1)),
             objects: store.index_entries,
             backlog: store.backlog,
@@ -148,7 +167,7 @@ impl<'s> Glance<'s> {
             gets_per_s: rate(|plane| plane.gets),
             answers_5xx_per_s: rate(|plane| plane.answers_5xx),
             damage_count: now.scrub.damage_count,
-            scrub: &now.scrub.volumes,
+            volumes: store.volumes.iter().map(|of| volume(of, &now.scrub.volumes)).collect(),
         }
     }
 
@@ -169,15 +188,10 @@ impl<'s> Glance<'s> {
         );
         let _ = writeln!(
             text,
-            "store    {}, {:.0} % of {} zones in use ({} sealed, {} open, {} free, {} bad), {} \
-             objects",
+            "store    {}, {:.0} % of {} zones in use, {} objects",
             units::size(self.capacity_bytes),
             self.fill_percent,
             self.zones,
-            self.zones_sealed,
-            self.zones_open,
-            self.zones_free,
-            self.zones_bad,
             self.objects,
         );
         let _ = writeln!(
@@ -195,15 +209,53 @@ impl<'s> Glance<'s> {
             self.connections,
             self.answers_5xx_per_s,
         );
-        for ScrubVolume { volume, state, cycle, progress } in self.scrub {
-            let part = progress * 100.0;
-            let _ = writeln!(text, "volume {volume} scrub cycle {cycle} {state}, {part:.1} %");
+        for volume in &self.volumes {
+            volume.write(&mut text);
         }
         let _ = match self.damage_count {
             0 => writeln!(text, "damage   none known"),
             count => writeln!(text, "damage   {count} known: `tapectl scrub` names them"),
         };
         text
+    }
+}
+
+/// A volume with what its scrub does.
+fn volume<'s>(of: &'s Volume, scrubs: &'s [ScrubVolume]) -> VolumeGlance<'s> {
+    let scrub = scrubs.iter().find(|scrub| scrub.volume == of.volume);
+    VolumeGlance {
+        volume: of.volume,
+        path: of.path.as_deref(),
+        state: &of.state,
+        cause: of.cause.as_deref(),
+        zones_free: of.zones_free,
+        zones_open: of.zones_open,
+        zones_sealed: of.zones_sealed,
+        zones_bad: of.zones_bad,
+        scrub_state: scrub.map(|scrub| scrub.state.as_str()),
+        scrub_cycle: scrub.map_or(0, |scrub| scrub.cycle),
+        scrub_progress: scrub.map_or(0.0, |scrub| scrub.progress),
+    }
+}
+
+impl VolumeGlance<'_> {
+    fn write(&self, text: &mut String) {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "volume {} {}: {} sealed, {} open, {} free, {} bad",
+            self.volume,
+            self.cause.unwrap_or(self.state),
+            self.zones_sealed,
+            self.zones_open,
+            self.zones_free,
+            self.zones_bad,
+        );
+        if let Some(state) = self.scrub_state {
+            let part = self.scrub_progress * 100.0;
+            let _ = write!(text, "; scrub {state}, cycle {} at {part:.1} %", self.scrub_cycle);
+        }
+        let _ = writeln!(text, "{}", self.path.map(|path| format!("  {path}")).unwrap_or_default());
     }
 }
 
@@ -217,6 +269,7 @@ mod tests {
             "store": {
                 "capacity_bytes": 1_073_741_824, "zones": 16, "zones_free": 4, "zones_open": 2,
                 "zones_sealed": 10, "zones_bad": 0, "index_entries": 9, "backlog": 0,
+                "volumes": [],
             },
             "data_plane": {
                 "connections_open": 1, "gets": bytes, "puts": bytes, "answers_5xx": 0,

@@ -169,6 +169,16 @@ fn status(bytes: u64, health: &str) -> Value {
         "store": {
             "capacity_bytes": 1_073_741_824u64, "zones": 16, "zones_free": 8, "zones_open": 2,
             "zones_sealed": 6, "zones_bad": 0, "index_entries": 99, "backlog": 0,
+            "volumes": [
+                {
+                    "volume": 0, "path": "/srv/a", "state": "ok", "cause": null, "zones_free": 8,
+                    "zones_open": 2, "zones_sealed": 6, "zones_bad": 0,
+                },
+                {
+                    "volume": 1, "path": null, "state": "missing", "cause": "missing",
+                    "zones_free": 0, "zones_open": 0, "zones_sealed": 0, "zones_bad": 0,
+                },
+            ],
         },
         "data_plane": {
             "connections_open": 3, "gets": 0, "puts": bytes, "answers_5xx": 0,
@@ -193,6 +203,8 @@ fn top_once_shows_rates_between_two_looks_and_its_exit_code_says_whether_all_is_
     let plane = Plane::start(|_, _| status(0, "fenced"));
     let (code, text, _) = plane.run(&["top"]);
     assert_eq!(code, 1, "without a terminal one look is enough");
-    assert!(text.contains("fenced (EIO)") && text.contains("50.0 %"), "{text}");
+    assert!(text.contains("fenced (EIO)") && text.contains("cycle 2 at 50.0 %"), "{text}");
+    assert!(text.contains("volume 0 ok: 6 sealed") && text.contains("/srv/a"), "{text}");
+    assert!(text.contains("volume 1 missing: 0 sealed, 0 open, 0 free, 0 bad\n"), "{text}");
     assert!(!text.contains('\x1b'), "no terminal, no control bytes");
 }
