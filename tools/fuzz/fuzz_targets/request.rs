@@ -1,0 +1,12 @@
+//! Requests from any bytes, one behind the other on one connection.
+#![no_main]
+
+use std::alloc::System;
+
+use cap::Cap;
+use libfuzzer_sys::fuzz_target;
+
+#[global_allocator]
+static MEMORY: Cap<System> = Cap::new(System, tapeloop_fuzz::MEMORY_MAX);
+
+fuzz_target!(|bytes: &[u8]| tapeloop_fuzz::request::request(bytes));
