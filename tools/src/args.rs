@@ -8,9 +8,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::AdminUrl;
+use crate::dump::{DumpPlan, LoadFromDumpPlan, Origin};
 use crate::error::ToolError;
 use crate::format::FormatPlan;
-use crate::fsck::FsckPlan;
+use crate::fsck::{FsckPlan, FsckWhat};
 use crate::inspect::InspectPlan;
 use crate::load::{GetPlan, MediaPlan, PutPlan, Target};
 use crate::scrub::ScrubPlan;
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Format(FormatPlan),
     Fsck(FsckPlan),
     Inspect(InspectPlan),
+    Dump(DumpPlan),
+    LoadFromDump(LoadFromDumpPlan),
     Scrub(ScrubPlan),
     Top(TopPlan),
     LoadMedia(MediaPlan),
@@ -43,7 +46,7 @@ pub(crate) fn parse() -> Result<Command, ToolError> {
 #[command(
     name = "tapectl",
     version,
-    about = "Format, inspect, check and load a tapeloop store.",
+    about = "Format, inspect, check, repair, dump and load a tapeloop store.",
     after_help = "Exit codes: 0 clean, 1 problems found, 2 could not run."
 )]
 struct Raw {
@@ -55,10 +58,14 @@ struct Raw {
 enum RawCommand {
     /// Make a store: a file of the given capacity, or a block device. Replaces nothing.
     Format(RawFormat),
-    /// Show a volume: header, zones, classes, fill; one zone's records; or one key's versions.
+    /// Show a store: volumes, zones, classes, fill; one zone's records; or one key's versions.
     Inspect(RawInspect),
-    /// Verify every structure and every payload byte of a volume and name every damaged object.
+    /// Verify every structure and every payload byte of a store and name every damaged object.
     Fsck(RawFsck),
+    /// Write the live objects under a prefix to files, each verified, with a manifest.
+    Dump(RawDump),
+    /// Push what `tapectl dump` has written to an origin, each object verified.
+    LoadFromDump(RawLoadFromDump),
     /// Show what the scrub of a running origin has read and found; or begin a cycle and follow it.
     Scrub(RawScrub),
     /// Show a running origin at a glance: health, volumes, fill, rates, scrub.
@@ -69,9 +76,11 @@ enum RawCommand {
 
 #[derive(Debug, Args)]
 struct RawFormat {
-    /// Volume file to make, directory to make it in, or block device.
-    path: PathBuf,
-    /// Bytes for objects: at least 32MiB. A 1GiB store takes objects of up to about 60 MiB.
+    /// Volume file to make, directory to make it in, or block device. Several make one store over
+    /// several drives.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Bytes for objects on each volume: at least 32MiB. 1GiB takes objects of up to about 60 MiB.
     #[arg(long, value_parser = parse_size)]
     capacity: u64,
     /// Do not ask.
@@ -87,9 +96,9 @@ struct RawFormat {
 struct RawInspect {
     #[command(subcommand)]
     layout: Option<RawLayout>,
-    /// Volume file, data directory or block device.
-    #[arg(required = true)]
-    path: Option<PathBuf>,
+    /// Volume file, data directory or block device. Several are the volumes of one store.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// Show the records of this zone.
     #[arg(long, conflicts_with = "key")]
     zone: Option<u32>,
@@ -113,8 +122,63 @@ enum RawLayout {
 
 #[derive(Debug, Args)]
 struct RawFsck {
-    /// Volume file, data directory or block device. It is only read, and may be in use.
-    path: PathBuf,
+    /// Volume file, data directory or block device; several are the volumes of one store. They are
+    /// only read, and may be in use, unless told otherwise.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Check this zone only, and what lies outside the zones.
+    #[arg(long, conflicts_with_all = ["repair", "undo"])]
+    zone: Option<u32>,
+    /// Print what could be mended safely; with --yes, mend it. The store must not be in use.
+    #[arg(long)]
+    repair: bool,
+    /// Where --repair keeps the bytes it overwrites [default: beside the first volume].
+    #[arg(long, value_name = "FILE", requires = "repair")]
+    undo_file: Option<PathBuf>,
+    /// Put back what a repair has overwritten; with --yes, do it.
+    #[arg(long, value_name = "FILE", conflicts_with = "repair")]
+    undo: Option<PathBuf>,
+    /// Carry out the plan of --repair or --undo.
+    #[arg(long)]
+    yes: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct RawDump {
+    /// Volume file, data directory or block device; several are the volumes of one store. They are
+    /// only read, and may be in use.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Keys that start with this (NAMESPACE/PATH) [default: all].
+    #[arg(long, default_value = "")]
+    prefix: std::ffi::OsString,
+    /// Folder to make and to write the objects and the manifest to.
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct RawLoadFromDump {
+    /// Folder that `tapectl dump` has made.
+    folder: PathBuf,
+    /// Origin to push to: http://HOST:PORT, with a path before every key if it has one.
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// Take the time since the dump off every object's life; what has none left is not pushed.
+    #[arg(long)]
+    deduct_age: bool,
+    /// Uploads at a time.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    connections: u32,
+    /// A request without an answer after this long has failed.
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    timeout: Duration,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -291,11 +355,16 @@ struct RawCommon {
 impl RawCommand {
     fn validate(self) -> Result<Command, ToolError> {
         match self {
-            RawCommand::Format(RawFormat { path, capacity, yes, json }) => {
-                Ok(Command::Format(FormatPlan { path, capacity, yes, json }))
+            RawCommand::Format(RawFormat { paths, capacity, yes, json }) => {
+                Ok(Command::Format(FormatPlan { paths, capacity, yes, json }))
             }
             RawCommand::Inspect(inspect) => inspect.validate().map(Command::Inspect),
-            RawCommand::Fsck(RawFsck { path, json }) => Ok(Command::Fsck(FsckPlan { path, json })),
+            RawCommand::Fsck(fsck) => Ok(Command::Fsck(fsck.validate())),
+            RawCommand::Dump(RawDump { paths, prefix, to, json }) => {
+                let prefix = prefix.into_vec();
+                Ok(Command::Dump(DumpPlan { paths, prefix, to, json }))
+            }
+            RawCommand::LoadFromDump(load) => load.validate().map(Command::LoadFromDump),
             RawCommand::Scrub(RawScrub { admin, now, json }) => {
                 Ok(Command::Scrub(ScrubPlan { admin: AdminUrl::parse(&admin)?, now, json }))
             }
@@ -311,16 +380,43 @@ impl RawCommand {
     }
 }
 
+impl RawFsck {
+    fn validate(self) -> FsckPlan {
+        let RawFsck { paths, zone, repair, undo_file, undo, yes, json } = self;
+        let what = match (zone, undo) {
+            (Some(zone), _) => FsckWhat::Zone(zone),
+            (None, Some(file)) => FsckWhat::Undo { file, yes },
+            (None, None) if repair => FsckWhat::Repair { yes, undo_file },
+            (None, None) => FsckWhat::Check,
+        };
+        FsckPlan { paths, what, json }
+    }
+}
+
+impl RawLoadFromDump {
+    fn validate(self) -> Result<LoadFromDumpPlan, ToolError> {
+        let longest = Duration::from_secs(3600);
+        in_range("--timeout", self.timeout, Duration::from_millis(100), longest)?;
+        Ok(LoadFromDumpPlan {
+            folder: self.folder,
+            origin: Origin::parse(&self.to)?,
+            deduct_age: self.deduct_age,
+            connections: self.connections as usize,
+            timeout: self.timeout,
+            json: self.json,
+        })
+    }
+}
+
 impl RawInspect {
     fn validate(self) -> Result<InspectPlan, ToolError> {
         if let Some(RawLayout::Layout { json }) = self.layout {
             return Ok(InspectPlan::Layout { json });
         }
         let json = self.json;
-        let path =
-            self.path.ok_or_else(|| refuse("PATH", "", "needed: a volume file or device"))?;
+        let paths = self.paths;
         Ok(match (self.zone, self.key) {
-            (Some(zone), _) => InspectPlan::Zone { path, zone, json },
+            (Some(zone), _) => InspectPlan::Zone { paths, zone, json },
             (None, Some(key)) => {
                 let key = key.into_vec();
                 let most = tapeloop_format::KEY_LEN_MAX;
@@ -331,9 +427,9 @@ impl RawInspect {
                         format!("a key takes 1 to {most} bytes"),
                     ));
                 }
-                InspectPlan::Key { path, key, json }
+                InspectPlan::Key { paths, key, json }
             }
-            (None, None) => InspectPlan::Volume { path, json },
+            (None, None) => InspectPlan::Volume { paths, json },
         })
     }
 }

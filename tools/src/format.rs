@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tapeloop_engine::{Geometry, VolumeFile, volume_path};
-use tapeloop_format::{BLOCK, FormatError, VolumeHeader};
+use tapeloop_format::{BLOCK, FormatError, StoreGeometry, VolumeHeader};
 
 use crate::error::{Outcome, ToolError};
 use crate::output;
@@ -15,7 +15,9 @@ use crate::units;
 /// A validated `format`.
 #[derive(Debug, Clone)]
 pub(crate) struct FormatPlan {
-    pub(crate) path: PathBuf,
+    /// One volume each.
+    pub(crate) paths: Vec<PathBuf>,
+    /// Of each volume.
     pub(crate) capacity: u64,
     /// Do not ask.
     pub(crate) yes: bool,
@@ -24,8 +26,9 @@ pub(crate) struct FormatPlan {
 
 #[derive(Serialize)]
 struct Report {
-    path: String,
+    paths: Vec<String>,
     store_id: String,
+    /// Of each volume.
     volume_len: u64,
     zone_size: u64,
     zone_count: u32,
@@ -35,43 +38,49 @@ struct Report {
 /// Runs it.
 pub(crate) fn run(plan: &FormatPlan) -> Result<Outcome, ToolError> {
     // A directory is what `tapeloop --data` takes too: the volume is a file in it.
-    let path = if plan.path.is_dir() { volume_path(&plan.path) } else { plan.path.clone() };
-    let geometry = Geometry::for_capacity(plan.capacity).map_err(|error| ToolError::Flag {
+    let in_folder = |path: &PathBuf| if path.is_dir() { volume_path(path) } else { path.clone() };
+    let paths: Vec<PathBuf> = plan.paths.iter().map(in_folder).collect();
+    let count = u16::try_from(paths.len()).unwrap_or(u16::MAX);
+    let geometry = Geometry::for_capacity(plan.capacity)
+        .and_then(|geometry| StoreGeometry::new(geometry, count).map(|_| geometry));
+    let geometry = geometry.map_err(|error| ToolError::Flag {
         flag: "--capacity",
         value: units::size(plan.capacity),
         allowed: error.to_string(),
     })?;
-    refuse_existing(&path)?;
+    paths.iter().try_for_each(|path| refuse_existing(path))?;
+    let named = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    let each = if paths.len() > 1 { " each" } else { "" };
     output::plan(&format!(
-        "format {}: {} in {} zones of {}, all of it written out; objects up to {}",
-        path.display(),
+        "format {}: {}{each} in {} zones of {}, all of it written out; objects up to {}",
+        named.join(" "),
         units::size(geometry.volume_len()),
         geometry.zone_count(),
         units::size(geometry.zone_size()),
         units::size(tapeloop_engine::object_len_max(&geometry)),
     ));
     if !plan.yes {
-        confirm(&path)?;
+        confirm(&named.join(" "))?;
     }
-    let bar = progress::bytes(geometry.volume_len(), "formatting");
+    let bar = progress::bytes(geometry.volume_len() * paths.len() as u64, "formatting");
     let store_id =
-        tapeloop_engine::format(&path, plan.capacity, &mut |done, _| bar.set_position(done))
+        tapeloop_engine::format(&paths, plan.capacity, &mut |done, _| bar.set_position(done))
             .map_err(|error| ToolError::Create(error.to_string()))?;
     bar.finish_and_clear();
-    let report = Report {
-        path: path.display().to_string(),
-        store_id: store_id.to_string(),
-        volume_len: geometry.volume_len(),
-        zone_size: geometry.zone_size(),
-        zone_count: geometry.zone_count(),
-        object_len_max: tapeloop_engine::object_len_max(&geometry),
-    };
     if plan.json {
-        output::json(&report)?;
+        output::json(&Report {
+            paths: named,
+            store_id: store_id.to_string(),
+            volume_len: geometry.volume_len(),
+            zone_size: geometry.zone_size(),
+            zone_count: geometry.zone_count() * paths.len() as u32,
+            object_len_max: tapeloop_engine::object_len_max(&geometry),
+        })?;
     } else {
+        let flags = named.iter().map(|path| format!("--data {path}")).collect::<Vec<_>>();
         output::text(&format!(
-            "made store {store_id}; serve it with: tapeloop --data {}\n",
-            path.display()
+            "made store {store_id}; serve it with: tapeloop {}\n",
+            flags.join(" ")
         ))?;
     }
     Ok(Outcome::Clean)
@@ -97,9 +106,8 @@ fn refuse_existing(path: &Path) -> Result<(), ToolError> {
     }
 }
 
-fn confirm(path: &Path) -> Result<(), ToolError> {
-    let declined =
-        |why: &str| ToolError::Create(format!("{}: {why}; nothing was changed", path.display()));
+fn confirm(paths: &str) -> Result<(), ToolError> {
+    let declined = |why: &str| ToolError::Create(format!("{paths}: {why}; nothing was changed"));
     if !io::stdin().is_terminal() {
         return Err(declined("not confirmed: pass --yes when there is no terminal to ask on"));
     }

@@ -1,10 +1,11 @@
-//! tapectl: format, inspect, check and load a tapeloop store.
+//! tapectl: format, inspect, check, repair, dump and load a tapeloop store.
 //!
 //! Exit codes are the same for every command: 0 clean, 1 problems found, 2 could not run.
 #![forbid(unsafe_code)]
 
 mod admin;
 mod args;
+mod dump;
 mod error;
 mod format;
 mod fsck;
@@ -35,6 +36,8 @@ fn run(command: Command) -> Result<Outcome, ToolError> {
         Command::Format(plan) => format::run(&plan),
         Command::Inspect(plan) => inspect::run(&plan),
         Command::Fsck(plan) => fsck::run(&plan),
+        Command::Dump(plan) => dump::dump(&plan),
+        Command::LoadFromDump(plan) => dump::load(&plan),
         Command::Scrub(plan) => scrub::run(&plan),
         Command::Top(plan) => top::run(&plan),
         Command::LoadMedia(plan) => load::media(&plan),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tapeloop_format::{KeyHash, RecordHeader};
 
-use crate::walk::ZoneView;
+use crate::walk::{Volume, ZoneView};
 
 /// Findings kept for the report. A volume with more is beyond naming objects one by one.
 const KEPT_MAX: usize = 100_000;
@@ -12,6 +12,8 @@ const KEPT_MAX: usize = 100_000;
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Finding {
     pub(crate) structure: &'static str,
+    /// Index of the volume.
+    pub(crate) volume: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) zone: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,17 +41,18 @@ impl Finding {
     /// About a place in a zone.
     pub(crate) fn in_zone(
         structure: &'static str,
+        volume: &Volume,
         view: &ZoneView,
-        start: u64,
         zone_offset: u64,
         detail: String,
     ) -> Finding {
         Finding {
             structure,
+            volume: volume.index(),
             zone: Some(view.zone),
             lap: view.header.map(|header| header.lap),
             zone_offset: Some(zone_offset),
-            volume_offset: start + zone_offset,
+            volume_offset: volume.zone_offset(view.zone) + zone_offset,
             detail,
             ..Finding::default()
         }
@@ -84,6 +87,8 @@ struct Suspect {
 pub(crate) struct Findings {
     pub(crate) damage: Vec<Finding>,
     pub(crate) torn: Vec<Finding>,
+    /// What a refused write left in a sealed zone: nothing refers to it.
+    pub(crate) leftovers: Vec<Finding>,
     suspects: Vec<Suspect>,
     /// Damage found but not kept.
     pub(crate) omitted_count: u64,
@@ -134,6 +139,7 @@ impl Findings {
         self.omitted_count += zone.omitted_count;
         self.durable_up_to(zone.durable_lsn_max);
         self.torn.extend(zone.torn);
+        self.leftovers.extend(zone.leftovers);
         zone.damage.into_iter().for_each(|finding| self.damage(finding));
         for suspect in zone.suspects {
             self.suspect(suspect.finding, suspect.lsn_max);

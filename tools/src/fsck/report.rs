@@ -8,7 +8,7 @@ use super::finding::{Finding, Findings};
 use crate::error::ToolError;
 use crate::output;
 use crate::units;
-use crate::walk::{Volume, ZoneState};
+use crate::walk::{Store, Volume, ZoneState};
 
 /// What was read.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -19,6 +19,8 @@ pub(crate) struct Totals {
     pub(crate) open_zones: u32,
     pub(crate) sealed_zones: u32,
     pub(crate) unreadable_zones: u32,
+    /// Zones of a volume that the store once went on without: nothing in them counts.
+    pub(crate) given_up_zones: u32,
     /// Zones that a running server reused faster than they could be read.
     pub(crate) recycled_zones: Vec<u32>,
     pub(crate) record_count: u64,
@@ -33,6 +35,7 @@ impl Totals {
             ZoneState::Open => &mut self.open_zones,
             ZoneState::Sealed => &mut self.sealed_zones,
             ZoneState::Unreadable => &mut self.unreadable_zones,
+            ZoneState::GivenUp => &mut self.given_up_zones,
         } += 1;
     }
 
@@ -41,6 +44,7 @@ impl Totals {
         self.open_zones += zone.open_zones;
         self.sealed_zones += zone.sealed_zones;
         self.unreadable_zones += zone.unreadable_zones;
+        self.given_up_zones += zone.given_up_zones;
         self.record_count += zone.record_count;
         self.payload_bytes += zone.payload_bytes;
         self.read_bytes += zone.read_bytes;
@@ -49,8 +53,11 @@ impl Totals {
 
 #[derive(Serialize)]
 struct Report<'r> {
-    path: String,
     store_id: String,
+    volume_count: u16,
+    volumes: Vec<VolumeRow>,
+    /// Indexes of volumes that were not given.
+    missing: Vec<u16>,
     clean: bool,
     damage_count: u64,
     /// Damage that is counted but not listed.
@@ -58,44 +65,72 @@ struct Report<'r> {
     damage: &'r [Finding],
     /// Left by a crash, never acknowledged: not damage.
     torn: &'r [Finding],
+    /// Left by writes that the drive refused, in sealed zones: nothing refers to it.
+    leftovers: &'r [Finding],
     #[serde(flatten)]
     totals: &'r Totals,
 }
 
+#[derive(Serialize)]
+struct VolumeRow {
+    index: u16,
+    path: String,
+}
+
 pub(crate) fn print(
-    volume: &Volume,
+    store: &Store,
     findings: &Findings,
     totals: &Totals,
     json: bool,
 ) -> Result<(), ToolError> {
     if !json {
-        return output::text(&as_text(volume, findings, totals));
+        return output::text(&as_text(store, findings, totals));
     }
-    output::json(&Report {
+    output::json(&report(store, findings, totals))
+}
+
+/// The result as a JSON value, for commands that say more than the result.
+pub(crate) fn value(store: &Store, findings: &Findings, totals: &Totals) -> serde_json::Value {
+    serde_json::to_value(report(store, findings, totals)).expect("a report is plain data")
+}
+
+fn report<'r>(store: &Store, findings: &'r Findings, totals: &'r Totals) -> Report<'r> {
+    let row = |volume: &Volume| VolumeRow {
+        index: volume.index(),
         path: volume.path.display().to_string(),
-        store_id: volume.store_id().to_string(),
+    };
+    Report {
+        store_id: store.store_id().to_string(),
+        volume_count: store.volume_count(),
+        volumes: store.volumes().iter().map(row).collect(),
+        missing: store.missing.clone(),
         clean: findings.damage_count() == 0,
         damage_count: findings.damage_count(),
         omitted_count: findings.omitted_count,
         damage: &findings.damage,
         torn: &findings.torn,
+        leftovers: &findings.leftovers,
         totals,
-    })
+    }
 }
 
-fn as_text(volume: &Volume, findings: &Findings, totals: &Totals) -> String {
+pub(crate) fn as_text(store: &Store, findings: &Findings, totals: &Totals) -> String {
     let mut text = String::new();
+    let several = store.volume_count() > 1;
     for finding in &findings.damage {
-        line(&mut text, "damaged", finding);
+        line(&mut text, "damaged", finding, several);
     }
     for finding in &findings.torn {
-        line(&mut text, "torn", finding);
+        line(&mut text, "torn", finding, several);
+    }
+    for finding in &findings.leftovers {
+        line(&mut text, "left over", finding, several);
     }
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
         "{}: {} records, {} of payload verified in {} sealed and {} open zones ({} unused)",
-        volume.path.display(),
+        store.paths(),
         totals.record_count,
         units::size(totals.payload_bytes),
         totals.sealed_zones,
@@ -114,6 +149,10 @@ fn as_text(volume: &Volume, findings: &Findings, totals: &Totals) -> String {
         let count = findings.torn.len();
         let _ = writeln!(text, "{count} torn by a crash and never acknowledged: not damage");
     }
+    if !findings.leftovers.is_empty() {
+        let count = findings.leftovers.len();
+        let _ = writeln!(text, "{count} left over from writes that the drive refused: not damage");
+    }
     let _ = match findings.damage_count() {
         0 => writeln!(text, "clean"),
         count => writeln!(text, "{count} damaged"),
@@ -121,8 +160,11 @@ fn as_text(volume: &Volume, findings: &Findings, totals: &Totals) -> String {
     text
 }
 
-fn line(text: &mut String, verdict: &str, finding: &Finding) {
+fn line(text: &mut String, verdict: &str, finding: &Finding, several: bool) {
     let _ = write!(text, "{verdict} {}", finding.structure);
+    if several {
+        let _ = write!(text, ", volume {}", finding.volume);
+    }
     if let Some(zone) = finding.zone {
         let _ = write!(text, ", zone {zone}");
     }

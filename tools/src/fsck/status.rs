@@ -3,21 +3,21 @@
 use std::collections::HashMap;
 
 use super::finding::Findings;
-use crate::walk::{Volume, for_each_version, store_now_ms};
+use crate::walk::{Store, for_each_version};
 
 /// Looks up the newest version of every damaged key. A clean volume costs nothing here.
-pub(crate) fn fill_in(volume: &Volume, findings: &mut Findings) {
+pub(crate) fn fill_in(store: &Store, findings: &mut Findings) {
     let named = findings.damage.iter().filter_map(|finding| finding.key_hash);
     let mut newest: HashMap<_, u64> = named.map(|key_hash| (key_hash, 0)).collect();
     if newest.is_empty() {
         return;
     }
-    for_each_version(volume, &mut |version| {
+    for_each_version(store, &mut |version| {
         if let Some(lsn) = newest.get_mut(&version.key_hash) {
             *lsn = version.lsn.max(*lsn);
         }
     });
-    let now_ms = store_now_ms(volume);
+    let now_ms = store.now_ms();
     for finding in &mut findings.damage {
         let (Some(key_hash), Some(lsn)) = (finding.key_hash, finding.lsn) else { continue };
         let is_superseded = newest.get(&key_hash).is_some_and(|newest| *newest > lsn);

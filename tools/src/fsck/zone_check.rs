@@ -1,4 +1,9 @@
 //! One zone: header, footer, every record, and that footer and records say the same.
+//!
+//! Of a sealed zone with a whole footer the footer decides what was stored there. What it does not
+//! list is what a refused write left behind: the record was placed again elsewhere. Such leftovers
+//! are told, and are no damage; but a kill of the footer whose record is gone is the trace of one
+//! that was stored.
 
 use std::collections::HashSet;
 
@@ -7,11 +12,10 @@ use tapeloop_format::{
 };
 
 use super::finding::{Finding, Findings, readable};
-use super::open_zone;
 use super::report::Totals;
 use crate::walk::{
     Footer, Found, ListedPut, RecordScan, Unreadable, Volume, WINDOW_ALL, ZoneReader, ZoneState,
-    ZoneView, check_payload, payload,
+    ZoneView, check_payload, check_record, payload,
 };
 
 /// A served zone may be recycled while it is read; it is then read again.
@@ -32,11 +36,10 @@ pub(crate) fn check(volume: &Volume, zone: u32, findings: &mut Findings, totals:
     totals.recycled_zones.push(zone);
 }
 
-pub(super) struct ZoneCheck<'v> {
+struct ZoneCheck<'v> {
     volume: &'v Volume,
-    pub(super) view: ZoneView,
-    start: u64,
-    pub(super) findings: Findings,
+    view: ZoneView,
+    findings: Findings,
     totals: Totals,
 }
 
@@ -44,17 +47,20 @@ pub(super) struct ZoneCheck<'v> {
 #[derive(Default)]
 struct Seen {
     put_offsets: HashSet<u64>,
-    kills: Vec<(KeyHash, u64, u64)>,
+    kills: HashSet<(KeyHash, u64)>,
+    /// A carry whose kills cannot be read: nobody knows what it was to add.
+    lost_carry: bool,
+    /// Places of a sealed zone that hold no record and that its footer does not list.
+    holes: Vec<Finding>,
 }
 
 impl<'v> ZoneCheck<'v> {
     fn new(volume: &'v Volume, view: ZoneView) -> ZoneCheck<'v> {
-        let start = volume.geometry().zone_offset(view.zone);
-        ZoneCheck { volume, view, start, findings: Findings::default(), totals: Totals::default() }
+        ZoneCheck { volume, view, findings: Findings::default(), totals: Totals::default() }
     }
 
     fn run(&mut self) {
-        let last_block = self.volume.geometry().zone_size() - BLOCK as u64;
+        let last_block = self.volume.zone_size() - BLOCK as u64;
         if let Some(fault) = self.view.header_fault.clone() {
             self.damage("zone header", 0, fault.to_string());
         }
@@ -77,30 +83,43 @@ impl<'v> ZoneCheck<'v> {
                         mended.bit, mended.byte,
                     );
                     let header = &mended.header;
-                    self.record_fault("record header", offset, header, detail);
+                    self.record_fault("record header", offset, header, detail, &footer);
                     // Header and padding of an inline record share a block: one flip, one finding.
                     reader.patch(offset + mended.byte as u64, mended.bit);
                     self.check_record(&mut reader, offset, header, &footer, &mut seen);
                 }
-                Found::Unreadable(unreadable) => {
-                    self.unreadable(&unreadable);
-                    seen.put_offsets.insert(unreadable.offset);
-                }
+                Found::Unreadable(unreadable) => self.unreadable(unreadable, &footer, &mut seen),
             }
         }
-        self.check_agreement(&footer, &seen);
+        self.check_agreement(&footer, seen);
         self.totals.read_bytes += reader.byte_count;
     }
 
-    pub(super) fn damage(&mut self, structure: &'static str, offset: u64, detail: String) {
-        let finding = Finding::in_zone(structure, &self.view, self.start, offset, detail);
+    fn finding(&self, structure: &'static str, offset: u64, detail: String) -> Finding {
+        Finding::in_zone(structure, self.volume, &self.view, offset, detail)
+    }
+
+    fn damage(&mut self, structure: &'static str, offset: u64, detail: String) {
+        let finding = self.finding(structure, offset, detail);
         self.findings.damage(finding);
+    }
+
+    /// Does the footer alone decide what is stored in this zone?
+    fn footer_decides(&self, footer: &Footer) -> bool {
+        self.view.state == ZoneState::Sealed && footer.is_usable()
+    }
+
+    /// What was durable in a zone without footer, as far as it is known before all LSNs are: what
+    /// the checkpoint says. Of a zone whose footer is damaged the LSNs decide alone, as they do in
+    /// recovery.
+    fn was_surely_durable(&self, offset: u64, footer: &Footer) -> bool {
+        self.footer_decides(footer) || offset < self.view.durable_len
     }
 
     /// A crash while the zone was being sealed leaves part of a footer; the records tell the same.
     fn footer_fault(&mut self, structure: &'static str, offset: u64, detail: String) {
-        let finding = Finding::in_zone(structure, &self.view, self.start, offset, detail);
-        if self.view.is_marked_open {
+        let finding = self.finding(structure, offset, detail);
+        if self.view.may_have_been_open {
             self.findings.torn.push(finding);
         } else {
             self.findings.damage(finding);
@@ -113,31 +132,45 @@ impl<'v> ZoneCheck<'v> {
         offset: u64,
         header: &RecordHeader,
         detail: String,
+        footer: &Footer,
     ) {
-        let finding = Finding::in_zone(structure, &self.view, self.start, offset, detail);
-        let finding = finding.of_record(header);
-        if open_zone::was_surely_durable(&self.view, offset) {
+        let finding = self.finding(structure, offset, detail).of_record(header);
+        if self.is_leftover(offset, header, footer) {
+            self.findings.leftovers.push(finding);
+        } else if self.was_surely_durable(offset, footer) {
             self.findings.damage(finding);
         } else {
             self.findings.suspect(finding, Some(header.lsn));
         }
     }
 
-    fn unreadable(&mut self, unreadable: &Unreadable) {
-        let Unreadable { offset, len, fault, listed, lsn_max } = unreadable;
+    /// A put that a whole footer does not list was refused and placed again. It may have landed.
+    fn is_leftover(&self, offset: u64, header: &RecordHeader, footer: &Footer) -> bool {
+        header.kind == RecordKind::Put
+            && self.footer_decides(footer)
+            && footer.put_at(offset).is_none_or(|listed| listed.entry.lsn != header.lsn)
+    }
+
+    fn unreadable(&mut self, place: Unreadable, footer: &Footer, seen: &mut Seen) {
+        let Unreadable { offset, len, fault, listed, lsn_max } = place;
         let detail = format!("{fault}; {len} bytes cannot be read as a record");
-        let mut finding = Finding::in_zone("record", &self.view, self.start, *offset, detail);
+        let mut finding = self.finding("record", offset, detail);
+        if listed.is_none() && self.footer_decides(footer) {
+            return seen.holes.push(finding);
+        }
+        seen.put_offsets.insert(offset);
         if let Some(listed) = listed {
             finding.lsn = Some(listed.entry.lsn);
             finding.key = listed.key.as_deref().map(readable);
             finding.key_hash = Some(listed.entry.key_hash);
             let opened_ms = self.view.header.map_or(0, |header| header.opened_store_ms);
             finding.expires_ms = Some(listed.entry.expires_ms(opened_ms));
-        }
-        if open_zone::was_surely_durable(&self.view, *offset) {
+            // A listed record was durable, whatever has become of the other tables.
+            self.findings.damage(finding);
+        } else if self.was_surely_durable(offset, footer) {
             self.findings.damage(finding);
         } else {
-            self.findings.suspect(finding, *lsn_max);
+            self.findings.suspect(finding, lsn_max);
         }
     }
 
@@ -151,16 +184,22 @@ impl<'v> ZoneCheck<'v> {
     ) {
         self.totals.record_count += 1;
         self.totals.payload_bytes += header.payload_len;
-        if let Some((fault, count)) = check_payload(reader, self.volume.salt(), offset, header) {
+        if let Some((fault, count)) = check_record(reader, self.volume.salt(), offset, header) {
             let more = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
-            self.record_fault("record payload", offset, header, format!("{fault}{more}"));
+            let detail = format!("{fault}{more}");
+            self.record_fault("record payload", offset, header, detail, footer);
         } else {
             // The word of a record counts only when all of it is there.
             self.findings.durable_up_to(header.durable_lsn);
         }
         if !header.key.is_empty() && self.volume.hasher().hash(&header.key) != header.key_hash {
             let detail = "the key hash is not the hash of the key".to_owned();
-            self.record_fault("record header", offset, header, detail);
+            self.record_fault("record header", offset, header, detail, footer);
+        }
+        if self.is_leftover(offset, header, footer) {
+            let detail = "the footer does not list it: its write was refused".to_owned();
+            let finding = self.finding("record", offset, detail).of_record(header);
+            return self.findings.leftovers.push(finding);
         }
         match header.kind {
             RecordKind::Put => {
@@ -170,9 +209,7 @@ impl<'v> ZoneCheck<'v> {
             RecordKind::Carry => self.see_carried(reader, offset, header, seen),
             RecordKind::Tombstone | RecordKind::Void => {}
         }
-        if let Some(kill) = header.kill() {
-            seen.kills.push((kill.key_hash, kill.lsn, offset));
-        }
+        seen.kills.extend(header.kills().map(|kill| (kill.key_hash, kill.lsn)));
     }
 
     fn see_carried(
@@ -182,9 +219,13 @@ impl<'v> ZoneCheck<'v> {
         header: &RecordHeader,
         seen: &mut Seen,
     ) {
-        let Ok(bytes) = payload(reader, offset, header) else { return };
-        let kills: Vec<Kill> = KillList::new(bytes).map(Iterator::collect).unwrap_or_default();
-        seen.kills.extend(kills.iter().map(|kill| (kill.key_hash, kill.lsn, offset)));
+        let is_whole = check_payload(reader, self.volume.salt(), offset, header).is_none();
+        let kills = payload(reader, offset, header).ok().filter(|_| is_whole);
+        let Some(Ok(kills)) = kills.map(KillList::new) else {
+            seen.lost_carry = true;
+            return;
+        };
+        seen.kills.extend(kills.map(|kill: Kill| (kill.key_hash, kill.lsn)));
     }
 
     /// A put of a sealed zone must be listed in the footer, with the same particulars.
@@ -193,16 +234,14 @@ impl<'v> ZoneCheck<'v> {
         if footer.faults.iter().any(|(table, _)| *table == FooterTable::Entries) {
             return;
         }
-        let Some(listed) = footer.put_at(offset) else {
-            let detail = "the footer does not list this object".to_owned();
-            return self.record_fault("footer entry table", offset, header, detail);
-        };
+        // Without its entry the record is a leftover, or the tables are damaged: told already.
+        let Some(listed) = footer.put_at(offset) else { return };
         // Without the record's own word on it the hash of the lap decides nothing: `of` checks it.
         let expected = FooterEntry::of(header, &zone);
         let same_key = listed.key.as_ref().is_none_or(|key| *key == header.key);
         if listed.entry != expected || !same_key {
             let detail = format!("the footer says {:?}, the record {expected:?}", listed.entry);
-            self.record_fault("footer entry table", offset, header, detail);
+            self.record_fault("footer entry table", offset, header, detail, footer);
         }
         if header.expires_ms > trailer.expires_ms_max
             || !(trailer.lsn_first..=trailer.lsn_last).contains(&header.lsn)
@@ -211,7 +250,7 @@ impl<'v> ZoneCheck<'v> {
                 "LSN {} or expiry {} lies outside what the trailer says of the whole zone",
                 header.lsn, header.expires_ms,
             );
-            self.record_fault("footer trailer", offset, header, detail);
+            self.record_fault("footer trailer", offset, header, detail, footer);
         }
     }
 
@@ -249,8 +288,9 @@ impl<'v> ZoneCheck<'v> {
         }
     }
 
-    /// Whatever the footer lists must have been met, and every kill met must be in the footer.
-    fn check_agreement(&mut self, footer: &Footer, seen: &Seen) {
+    /// Whatever the footer lists must have been met. A kill in the footer whose record is nowhere
+    /// tells that a hole was a record once.
+    fn check_agreement(&mut self, footer: &Footer, seen: Seen) {
         if self.view.state != ZoneState::Sealed {
             return;
         }
@@ -261,15 +301,15 @@ impl<'v> ZoneCheck<'v> {
                 self.damage("footer entry table", put.entry.offset(), detail);
             }
         }
-        if footer.faults.iter().any(|(table, _)| *table == FooterTable::Kills) {
-            return;
-        }
-        let listed: HashSet<_> =
-            footer.kills.iter().map(|kill| (kill.key_hash, kill.lsn)).collect();
-        for (key_hash, lsn, offset) in &seen.kills {
-            if !listed.contains(&(*key_hash, *lsn)) {
-                let detail = format!("the kill of {key_hash} below LSN {lsn} is not in the footer");
-                self.damage("footer kill table", *offset, detail);
+        let is_unmatched = |kill: &Kill| !seen.kills.contains(&(kill.key_hash, kill.lsn));
+        let unmatched = footer.kills.iter().filter(|kill| is_unmatched(kill)).count();
+        let was_record = unmatched > 0 && !seen.lost_carry;
+        for mut hole in seen.holes {
+            if was_record {
+                hole.detail += "; the footer has kills that no other record of the zone explains";
+                self.findings.damage(hole);
+            } else {
+                self.findings.leftovers.push(hole);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One key: every version on the volume, which one is served, and why.
+//! One key: every version in the store, which one is served, and why.
 
 use std::fmt::Write as _;
 
@@ -9,8 +9,8 @@ use crate::error::{Outcome, ToolError};
 use crate::output;
 use crate::units;
 use crate::walk::{
-    Version, VersionKind, Volume, WINDOW_ALL, WINDOW_HEADERS, ZoneReader, check_payload,
-    for_each_version, store_now_ms,
+    Store, Version, VersionKind, WINDOW_ALL, WINDOW_HEADERS, ZoneReader, check_payload,
+    for_each_version, hex,
 };
 
 #[derive(Serialize)]
@@ -49,17 +49,17 @@ struct ObjectRow {
     metadata: String,
 }
 
-pub(crate) fn run(volume: &Volume, key: &[u8], json: bool) -> Result<Outcome, ToolError> {
-    let key_hash = volume.hasher().hash(key);
+pub(crate) fn run(store: &Store, key: &[u8], json: bool) -> Result<Outcome, ToolError> {
+    let key_hash = store.hasher().hash(key);
     let mut versions = Vec::new();
-    for_each_version(volume, &mut |version| {
+    for_each_version(store, &mut |version| {
         if version.key_hash == key_hash {
             versions.push(version);
         }
     });
     versions
         .sort_by_key(|version| std::cmp::Reverse((version.lsn, version.kind == VersionKind::Put)));
-    let report = judge(volume, key, key_hash, &versions);
+    let report = judge(store, key, key_hash, &versions);
     if json {
         output::json(&report)?
     } else {
@@ -69,21 +69,21 @@ pub(crate) fn run(volume: &Volume, key: &[u8], json: bool) -> Result<Outcome, To
 }
 
 /// The highest LSN decides. A version below it is dead even if the newer one has expired.
-fn judge(volume: &Volume, key: &[u8], key_hash: KeyHash, versions: &[Version]) -> Report {
+fn judge(store: &Store, key: &[u8], key_hash: KeyHash, versions: &[Version]) -> Report {
     let newest = versions.first().map_or(0, |version| version.lsn);
-    let now_ms = store_now_ms(volume);
+    let now_ms = store.now_ms();
     let mut rows = Vec::new();
     let mut live = None;
     for version in versions {
         let header = match version.kind {
-            VersionKind::Put => Some(read_header(volume, version)),
+            VersionKind::Put => Some(read_header(store, version)),
             VersionKind::Kill => None,
         };
         let verdict = match &header {
             None => "every older version is dead".to_owned(),
             Some(_) if version.lsn < newest => format!("superseded by LSN {newest}"),
             Some(Err(fault)) => format!("damaged: {fault}"),
-            Some(Ok(header)) => verdict_on(volume, version, header, now_ms),
+            Some(Ok(header)) => verdict_on(store, version, header, now_ms),
         };
         if verdict == LIVE {
             live = Some(version.lsn);
@@ -102,7 +102,7 @@ fn judge(volume: &Volume, key: &[u8], key_hash: KeyHash, versions: &[Version]) -
         (Some(lsn), _) => format!("LSN {lsn} is the newest version and has not expired"),
         (None, Some(row)) if row.lsn < newest => format!("deleted at LSN {newest}"),
         (None, Some(row)) => format!("the newest version, LSN {}, is {}", row.lsn, row.verdict),
-        (None, None) => "the volume holds no version of it".to_owned(),
+        (None, None) => "the store holds no version of it".to_owned(),
     };
     Report {
         key: key.escape_ascii().to_string(),
@@ -116,11 +116,12 @@ fn judge(volume: &Volume, key: &[u8], key_hash: KeyHash, versions: &[Version]) -
 const LIVE: &str = "live";
 
 fn verdict_on(
-    volume: &Volume,
+    store: &Store,
     version: &Version,
     header: &RecordHeader,
     now_ms: Option<u64>,
 ) -> String {
+    let volume = store.volume_of(version.zone).expect("its header was read from there");
     let mut reader = ZoneReader::new(volume, version.zone, WINDOW_ALL);
     if let Some((fault, _)) = check_payload(&mut reader, volume.salt(), version.offset, header) {
         return format!("damaged: {fault}");
@@ -133,11 +134,12 @@ fn verdict_on(
     }
 }
 
-fn read_header(volume: &Volume, version: &Version) -> Result<RecordHeader, String> {
+fn read_header(store: &Store, version: &Version) -> Result<RecordHeader, String> {
+    let volume = store.volume_of(version.zone).ok_or("its volume is missing")?;
     let mut reader = ZoneReader::new(volume, version.zone, WINDOW_HEADERS);
     let block = reader.block(version.offset).map_err(|fault| fault.to_string())?;
     let len = RecordHeader::peek_len(block).map_err(|error| error.to_string())?;
-    let room = volume.geometry().zone_size() - version.offset;
+    let room = volume.zone_size() - version.offset;
     if len as u64 > room {
         return Err(format!("a header of {len} bytes runs past the zone"));
     }
@@ -150,7 +152,6 @@ fn read_header(volume: &Volume, version: &Version) -> Result<RecordHeader, Strin
 }
 
 fn object_row(header: &RecordHeader) -> ObjectRow {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     ObjectRow {
         payload_len: header.payload_len,
         record_len: header.shape().record_len,

@@ -1,4 +1,4 @@
-//! The whole volume: header, checkpoint, every zone in one line, fill by class.
+//! The whole store: volumes, checkpoint, every zone in one line, fill by class.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,20 +10,20 @@ use super::zone::records_in;
 use crate::error::{Outcome, ToolError};
 use crate::output;
 use crate::units;
-use crate::walk::{Footer, Volume, ZoneState, ZoneView, store_now_ms};
+use crate::walk::{Footer, Store, Volume, ZoneState, ZoneView};
 
 #[derive(Serialize)]
 struct Report {
-    path: String,
     store_id: String,
     format_version: u32,
-    volume_index: u16,
     volume_count: u16,
-    volume_len: u64,
+    volumes: Vec<VolumeRow>,
+    /// Indexes of volumes that were not given.
+    missing: Vec<u16>,
     zone_size: u64,
+    /// On all volumes together.
     zone_count: u32,
     object_len_max: u64,
-    created_wall_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint: Option<CheckpointRow>,
     store_now_ms: Option<u64>,
@@ -32,6 +32,16 @@ struct Report {
     /// Bytes of zones that hold something unexpired, of all zones.
     fill: f64,
     problems: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct VolumeRow {
+    index: u16,
+    path: String,
+    len: u64,
+    created_wall_ms: u64,
+    /// Zones with a smaller base position do not count; 0 if the store was never without it.
+    given_up_below: u64,
 }
 
 #[derive(Serialize)]
@@ -47,7 +57,8 @@ struct CheckpointRow {
 #[derive(Serialize)]
 struct ZoneRow {
     zone: u32,
-    /// unused, free (everything in it has expired), open, sealed or unreadable.
+    volume: u16,
+    /// unused, free (everything in it has expired), open, sealed, given up or unreadable.
     state: &'static str,
     lap: u64,
     class_bucket: u8,
@@ -70,8 +81,8 @@ struct ClassRow {
     object_count: u64,
 }
 
-pub(crate) fn run(volume: &Volume, json: bool) -> Result<Outcome, ToolError> {
-    let report = collect(volume);
+pub(crate) fn run(store: &Store, json: bool) -> Result<Outcome, ToolError> {
+    let report = collect(store);
     if json {
         output::json(&report)?
     } else {
@@ -80,34 +91,36 @@ pub(crate) fn run(volume: &Volume, json: bool) -> Result<Outcome, ToolError> {
     Ok(Outcome::of_problem_count(report.problems.len() as u64))
 }
 
-fn collect(volume: &Volume) -> Report {
-    let now_ms = store_now_ms(volume);
-    let mut problems: Vec<String> = volume
-        .header_faults
-        .iter()
-        .map(|(offset, fault)| format!("volume header at offset {offset}: {fault}"))
-        .collect();
+fn collect(store: &Store) -> Report {
+    let now_ms = store.now_ms();
+    let mut problems: Vec<String> =
+        store.missing.iter().map(|index| format!("volume {index} is missing")).collect();
+    for volume in store.volumes() {
+        let faults = volume.header_faults.iter();
+        problems.extend(faults.map(|(offset, fault)| {
+            format!("volume {} header at offset {offset}: {fault}", volume.index())
+        }));
+    }
     let mut zones = Vec::new();
-    for zone in 0..volume.geometry().zone_count() {
+    for (volume, zone) in store.zones() {
         let view = ZoneView::read(volume, zone);
         let faults = [&view.header_fault, &view.trailer_fault];
         problems.extend(faults.into_iter().flatten().map(|fault| format!("zone {zone}: {fault}")));
         zones.push(zone_row(volume, &view, now_ms));
     }
-    let in_use = zones.iter().filter(|row| !matches!(row.state, "unused" | "free")).count();
-    let geometry = volume.geometry();
+    let is_used = |row: &&ZoneRow| !matches!(row.state, "unused" | "free" | "given up");
+    let in_use = zones.iter().filter(is_used).count();
+    let geometry = store.geometry();
     Report {
-        path: volume.path.display().to_string(),
-        store_id: volume.store_id().to_string(),
+        store_id: store.store_id().to_string(),
         format_version: tapeloop_format::FORMAT_VERSION,
-        volume_index: volume.header.volume_index,
-        volume_count: volume.header.volume_count,
-        volume_len: volume.len,
+        volume_count: store.volume_count(),
+        volumes: store.volumes().iter().map(volume_row).collect(),
+        missing: store.missing.clone(),
         zone_size: geometry.zone_size(),
-        zone_count: geometry.zone_count(),
+        zone_count: store.zone_count(),
         object_len_max: tapeloop_engine::object_len_max(geometry),
-        created_wall_ms: volume.header.created_wall_ms,
-        checkpoint: volume.checkpoint().map(|checkpoint| CheckpointRow {
+        checkpoint: store.checkpoint().map(|checkpoint| CheckpointRow {
             sequence: checkpoint.sequence,
             incarnation: checkpoint.incarnation,
             durable_lsn: checkpoint.durable_lsn,
@@ -123,10 +136,21 @@ fn collect(volume: &Volume) -> Report {
     }
 }
 
+fn volume_row(volume: &Volume) -> VolumeRow {
+    VolumeRow {
+        index: volume.index(),
+        path: volume.path.display().to_string(),
+        len: volume.len,
+        created_wall_ms: volume.header.created_wall_ms,
+        given_up_below: volume.given_up_below(),
+    }
+}
+
 fn zone_row(volume: &Volume, view: &ZoneView, now_ms: Option<u64>) -> ZoneRow {
     let ClassId { bucket, group } = view.class();
     let mut row = ZoneRow {
         zone: view.zone,
+        volume: volume.index(),
         state: view.state.name(),
         lap: view.lap(),
         class_bucket: bucket,
@@ -193,17 +217,18 @@ fn as_text(report: &Report) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "{}: store {}, volume {} of {}, format {}\n{} in {} zones of {}; objects up to {}",
-        report.path,
+        "store {}, format {}: {} zones of {} on {} volumes; objects up to {}",
         report.store_id,
-        report.volume_index + 1,
-        report.volume_count,
         report.format_version,
-        units::size(report.volume_len),
         report.zone_count,
         units::size(report.zone_size),
+        report.volume_count,
         units::size(report.object_len_max),
     );
+    for volume in &report.volumes {
+        let _ =
+            writeln!(text, "volume {}: {}, {}", volume.index, volume.path, units::size(volume.len));
+    }
     match &report.checkpoint {
         Some(checkpoint) => {
             let _ = writeln!(
@@ -238,7 +263,7 @@ fn as_text(report: &Report) -> String {
     }
     let _ = writeln!(text, "zones holding something unexpired: {:.0} %", report.fill * 100.0);
     for problem in &report.problems {
-        let _ = writeln!(text, "problem: {problem}; run `tapectl fsck {}`", report.path);
+        let _ = writeln!(text, "problem: {problem}; run `tapectl fsck` on it");
     }
     text
 }

@@ -8,7 +8,7 @@ use tapeloop_format::{RecordHeader, RecordKind};
 use crate::error::{Outcome, ToolError};
 use crate::output;
 use crate::units;
-use crate::walk::{Footer, Found, RecordScan, Volume, WINDOW_HEADERS, ZoneReader, ZoneView};
+use crate::walk::{Footer, Found, RecordScan, Store, Volume, WINDOW_HEADERS, ZoneReader, ZoneView};
 
 /// One record, or a place that should hold one.
 #[derive(Debug, Serialize)]
@@ -37,6 +37,7 @@ pub(crate) struct RecordRow {
 #[derive(Serialize)]
 struct Report {
     zone: u32,
+    volume: u16,
     state: &'static str,
     lap: u64,
     durable_len: u64,
@@ -44,15 +45,15 @@ struct Report {
     problems: Vec<String>,
 }
 
-pub(crate) fn run(volume: &Volume, zone: u32, json: bool) -> Result<Outcome, ToolError> {
-    let zone_count = volume.geometry().zone_count();
-    if zone >= zone_count {
+pub(crate) fn run(store: &Store, zone: u32, json: bool) -> Result<Outcome, ToolError> {
+    let Some(volume) = store.volume_of(zone) else {
+        let last = store.zone_count() - 1;
         return Err(ToolError::Flag {
             flag: "--zone",
             value: zone.to_string(),
-            allowed: format!("this volume has zones 0 to {}", zone_count - 1),
+            allowed: format!("this store has zones 0 to {last}, as far as volumes are given"),
         });
-    }
+    };
     let view = ZoneView::read(volume, zone);
     let footer = Footer::read(volume, &view);
     let records = records_in(volume, &view, &footer);
@@ -62,6 +63,7 @@ pub(crate) fn run(volume: &Volume, zone: u32, json: bool) -> Result<Outcome, Too
     problems.extend(records.iter().filter_map(|record| record.problem.clone()));
     let report = Report {
         zone,
+        volume: volume.index(),
         state: view.state.name(),
         lap: view.lap(),
         durable_len: view.durable_len,

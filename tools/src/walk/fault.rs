@@ -17,6 +17,10 @@ pub(crate) enum Fault {
     CopiesDiffer,
     #[error("record of {len} bytes runs past the end of its zone's data")]
     Overruns { len: u64 },
+    #[error("no footer where the zone was sealed")]
+    NoFooter,
+    #[error("the payload's content hash is {found}, the record says {expected}")]
+    ContentHash { expected: String, found: String },
 }
 
 impl Fault {

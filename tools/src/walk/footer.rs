@@ -32,7 +32,7 @@ impl Footer {
             let span = trailer.table(which);
             let mut bytes = vec![0; span.padded_len];
             if span.padded_len > 0 {
-                volume.read(volume.geometry().zone_offset(view.zone) + span.offset, &mut bytes)?;
+                volume.read(volume.zone_offset(view.zone) + span.offset, &mut bytes)?;
             }
             let len = trailer.verify_table(volume.store_id(), which, &bytes)?.len();
             bytes.truncate(len);
@@ -72,6 +72,11 @@ impl Footer {
             self.puts.push(ListedPut { entry, key: split.map(|(key, _)| key.into()) });
         }
         self.puts.sort_by_key(|put| put.entry.offset_blocks);
+    }
+
+    /// Do entries and kills verify? They decide; keys are for listings only.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.faults.iter().all(|(table, _)| *table == FooterTable::Keys)
     }
 
     /// The put listed at this offset of the zone.

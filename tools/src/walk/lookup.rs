@@ -7,7 +7,7 @@ use super::footer::Footer;
 use super::payload::{check_payload, payload};
 use super::reader::{WINDOW_HEADERS, ZoneReader};
 use super::scan::{Found, RecordScan};
-use super::volume::Volume;
+use super::store::Store;
 use super::zone::{ZoneState, ZoneView};
 
 /// How a version came about.
@@ -30,9 +30,15 @@ pub(crate) struct Version {
     pub(crate) offset: u64,
 }
 
-/// Calls `visit` for every version on the volume.
-pub(crate) fn for_each_version(volume: &Volume, visit: &mut dyn FnMut(Version)) {
-    for zone in 0..volume.geometry().zone_count() {
+/// Calls `visit` for every version in the store, as far as its volumes are here.
+pub(crate) fn for_each_version(store: &Store, visit: &mut dyn FnMut(Version)) {
+    for (_, journal) in store.journals() {
+        for kill in journal.kills {
+            let (kind, zone, lap, offset) = (VersionKind::Kill, kill.victim_zone, 0, 0);
+            visit(Version { kind, key_hash: kill.key_hash, lsn: kill.lsn, zone, lap, offset });
+        }
+    }
+    for (volume, zone) in store.zones() {
         let view = ZoneView::read(volume, zone);
         let footer = Footer::read(volume, &view);
         let version = |kind, key_hash, lsn, offset| Version {
@@ -43,7 +49,7 @@ pub(crate) fn for_each_version(volume: &Volume, visit: &mut dyn FnMut(Version)) 
             lap: view.lap(),
             offset,
         };
-        if view.state == ZoneState::Sealed && footer.faults.is_empty() {
+        if view.state == ZoneState::Sealed && footer.is_usable() {
             for put in &footer.puts {
                 let entry = &put.entry;
                 visit(version(VersionKind::Put, entry.key_hash, entry.lsn, entry.offset()));
@@ -57,22 +63,38 @@ pub(crate) fn for_each_version(volume: &Volume, visit: &mut dyn FnMut(Version)) 
         let Some(mut scan) = RecordScan::new(volume, &view, &footer) else { continue };
         while let Some(found) = scan.next(&mut reader) {
             let Found::Record { offset, header } = found else { continue };
+            if !counts(&mut reader, volume.salt(), &view, offset, &header) {
+                continue;
+            }
+            for kill in header.kills() {
+                visit(version(VersionKind::Kill, kill.key_hash, kill.lsn, offset));
+            }
             match header.kind {
                 RecordKind::Put => {
                     visit(version(VersionKind::Put, header.key_hash, header.lsn, offset));
-                }
-                RecordKind::Tombstone => {
-                    visit(version(VersionKind::Kill, header.key_hash, header.lsn, offset));
                 }
                 RecordKind::Carry => {
                     for kill in carried(&mut reader, volume.salt(), offset, &header) {
                         visit(version(VersionKind::Kill, kill.key_hash, kill.lsn, offset));
                     }
                 }
-                RecordKind::Void => {}
+                RecordKind::Tombstone | RecordKind::Void => {}
             }
         }
     }
+}
+
+/// Header and payload are one write, which a crash may have torn anywhere: what is not known to be
+/// durable counts only whole. In a sealed zone without a usable footer nothing is known.
+fn counts(
+    reader: &mut ZoneReader<'_>,
+    salt: Salt,
+    view: &ZoneView,
+    offset: u64,
+    header: &RecordHeader,
+) -> bool {
+    let is_durable = view.state == ZoneState::Open && offset < view.durable_len;
+    is_durable || check_payload(reader, salt, offset, header).is_none()
 }
 
 /// The kills in a carry record; none of a damaged one.

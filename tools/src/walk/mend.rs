@@ -6,7 +6,10 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use tapeloop_format::{Field, FormatError, RECORD_FIXED_LEN, RecordHeader, Salt, layouts};
+use tapeloop_format::{
+    BLOCK, Field, FormatError, RECORD_FIXED_LEN, RECORD_HEADER_LEN_MAX, RecordHeader, RecordKind,
+    Salt, layouts, round_up,
+};
 
 /// Where a record of a certain zone and lap must say that it lies.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +101,28 @@ fn candidates(bytes: &[u8], salt: Salt) -> Range<usize> {
     let claimed = number(bytes, IDENTITY.header_len, 4);
     let len = usize::try_from(claimed).unwrap_or(usize::MAX);
     0..len.clamp(RECORD_FIXED_LEN, bytes.len())
+}
+
+/// A carry record's header, wherever it is meant to lie, as it was before one bit flipped. Only for
+/// deciding whether it is needed.
+pub(super) fn mend_carry(bytes: &[u8], salt: Salt) -> Option<RecordHeader> {
+    let identity = &*IDENTITY;
+    // What is far from a record needs no search.
+    if bytes.len() < BLOCK || bits_off(bytes, identity.magic, b"TLRC") > 1 {
+        return None;
+    }
+    let mut bytes = bytes[..bytes.len().min(round_up(RECORD_HEADER_LEN_MAX, BLOCK))].to_vec();
+    for byte in candidates(&bytes, salt) {
+        for bit in 0..8 {
+            bytes[byte] ^= 1 << bit;
+            let decoded = RecordHeader::decode(&bytes, salt);
+            bytes[byte] ^= 1 << bit;
+            if let Some(header) = decoded.ok().filter(|header| header.kind == RecordKind::Carry) {
+                return Some(header);
+            }
+        }
+    }
+    None
 }
 
 /// Tries every bit that can have flipped. `bytes` holds the record's header blocks, or more.

@@ -1,43 +1,82 @@
 //! The part of a record behind its header.
 
 use tapeloop_format::{CHUNK, FormatError, RecordHeader, RecordKind, Salt, Structure};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::fault::Fault;
 use super::reader::ZoneReader;
 
-/// Checks every chunk of a record's payload, and the padding behind it. Gives what is wrong: the
-/// first fault, and the number of places that are wrong.
+/// Checks all of a record behind its header: payload, content hash and padding. Gives what is
+/// wrong: the first fault, and the number of places that are wrong.
+pub(crate) fn check_record(
+    reader: &mut ZoneReader<'_>,
+    salt: Salt,
+    offset: u64,
+    header: &RecordHeader,
+) -> Option<(Fault, usize)> {
+    let payload = check_payload(reader, salt, offset, header);
+    // A void keeps whatever a crash left in its hole.
+    if header.kind == RecordKind::Void {
+        return None;
+    }
+    match (payload, check_padding(reader, offset, header)) {
+        (payload, Ok(())) => payload,
+        (None, Err(fault)) => Some((fault, 1)),
+        (Some((first, count)), Err(_)) => Some((first, count + 1)),
+    }
+}
+
+/// Checks every chunk of a record's payload, and the content hash of an object: all that a reader
+/// is given. A bit in the padding costs nobody anything.
 pub(crate) fn check_payload(
     reader: &mut ZoneReader<'_>,
     salt: Salt,
     offset: u64,
     header: &RecordHeader,
 ) -> Option<(Fault, usize)> {
-    // A void keeps whatever a crash left in its hole.
-    if header.kind == RecordKind::Void {
-        return None;
-    }
     let start = offset + header.shape().payload_offset as u64;
-    let mut first = None;
-    let mut count = 0;
-    let mut note = |fault: Fault| {
-        first.get_or_insert(fault);
-        count += 1;
-    };
+    let mut faults = Faults::default();
+    let mut content = Xxh3::new();
     for index in 0..header.chunk_crcs.len() {
         let at = start + (index * CHUNK) as u64;
         let checked = match reader.bytes(at, header.chunk_len(index)) {
-            Ok(chunk) => header.verify_chunk(salt, index, chunk).map_err(Fault::Format),
+            Ok(chunk) => {
+                content.update(chunk);
+                header.verify_chunk(salt, index, chunk).map_err(Fault::Format)
+            }
             Err(fault) => Err(fault),
         };
         if let Err(fault) = checked {
-            note(fault);
+            faults.note(fault);
         }
     }
-    if let Err(fault) = check_padding(reader, offset, header) {
-        note(fault);
+    // A damaged chunk spoils the hash as well: one finding is enough.
+    if faults.count == 0 && header.kind == RecordKind::Put {
+        let found = content.digest128().to_le_bytes();
+        if found != header.content_hash {
+            let (expected, found) = (hex(&header.content_hash), hex(&found));
+            faults.note(Fault::ContentHash { expected, found });
+        }
     }
-    first.map(|fault| (fault, count))
+    faults.first.map(|fault| (fault, faults.count))
+}
+
+#[derive(Default)]
+struct Faults {
+    first: Option<Fault>,
+    count: usize,
+}
+
+impl Faults {
+    fn note(&mut self, fault: Fault) {
+        self.first.get_or_insert(fault);
+        self.count += 1;
+    }
+}
+
+/// Bytes in hexadecimal, in the order they lie in: how a content hash is shown everywhere.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Bytes of a payload that was found good.

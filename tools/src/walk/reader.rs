@@ -28,8 +28,8 @@ impl<'v> ZoneReader<'v> {
         assert!(window_len.is_multiple_of(BLOCK));
         ZoneReader {
             volume,
-            zone_offset: volume.geometry().zone_offset(zone),
-            zone_size: volume.geometry().zone_size(),
+            zone_offset: volume.zone_offset(zone),
+            zone_size: volume.zone_size(),
             window: Vec::new(),
             window_start: 0,
             window_len,

@@ -57,10 +57,10 @@ impl<'f> RecordScan<'f> {
         view: &ZoneView,
         footer: &'f Footer,
     ) -> Option<RecordScan<'f>> {
-        let header = view.header?;
+        let header = view.header.filter(|_| view.state != ZoneState::GivenUp)?;
         let end = match &view.trailer {
             Some(trailer) => trailer.used_len,
-            None => volume.geometry().zone_size() - BLOCK as u64,
+            None => volume.zone_size() - BLOCK as u64,
         };
         Some(RecordScan {
             salt: volume.salt(),
@@ -70,7 +70,7 @@ impl<'f> RecordScan<'f> {
             footer,
             is_sealed: view.state == ZoneState::Sealed,
             durable_len: view.durable_len,
-            incarnation_min: volume.checkpoint().map_or(0, |checkpoint| checkpoint.incarnation),
+            incarnation_min: view.incarnation_min,
             offset: BLOCK as u64,
             end,
         })

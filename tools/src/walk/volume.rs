@@ -1,11 +1,12 @@
-//! One volume, opened for reading only.
+//! One volume, opened for reading only. Its zones go by their numbers in the store.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tapeloop_engine::{VolumeFile, volume_path};
+use tapeloop_engine::VolumeFile;
 use tapeloop_format::{
-    BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, CHUNK, Checkpoint,
-    FormatError, Geometry, KeyHasher, RecordHeader, Salt, StoreId, VolumeHeader, ZoneLap,
+    BLOCK, CHECKPOINT_SLOTS, Checkpoint, FormatError, Geometry, KeyHasher, Salt, StoreId,
+    VolumeHeader,
 };
 
 use super::fault::Fault;
@@ -24,20 +25,43 @@ pub(crate) struct Volume {
     /// What is wrong with a header copy: (offset, fault).
     pub(crate) header_faults: Vec<(u64, Fault)>,
     pub(crate) slots: [Result<Checkpoint, Fault>; 2],
+    /// The newest checkpoint of the store, on whichever volume it lies.
+    newest: Option<Checkpoint>,
     file: VolumeFile,
 }
 
 impl Volume {
-    /// Opens `path`, a volume or the data directory of one, and finds out what it is. Foreign and
-    /// newer volumes are refused.
+    /// Opens a file or device and finds out what it is. Foreign and newer volumes are refused.
     pub(crate) fn open(path: &Path) -> Result<Volume, ToolError> {
-        let path = if path.is_dir() { volume_path(path) } else { path.to_path_buf() };
+        let path = path.to_path_buf();
         let file = VolumeFile::open_read_only(&path)?;
         let len = file.len();
         let (header, header_faults) =
             read_headers(&file, len).map_err(|cause| not_usable(&path, cause))?;
         let slots = CHECKPOINT_SLOTS.map(|offset| read_slot(&file, offset, &header.store_id));
-        Ok(Volume { path, len, header, header_faults, slots, file })
+        Ok(Volume { path, len, header, header_faults, slots, newest: None, file })
+    }
+
+    /// Number of this volume in its store.
+    pub(crate) fn index(&self) -> u16 {
+        self.header.volume_index
+    }
+
+    /// Its zones, as the store numbers them.
+    pub(crate) fn zones(&self) -> Range<u32> {
+        let count = self.header.geometry.zone_count();
+        let first = u32::from(self.index()) * count;
+        first..first + count
+    }
+
+    /// Where a zone of the store starts on this volume.
+    pub(crate) fn zone_offset(&self, zone: u32) -> u64 {
+        assert!(self.zones().contains(&zone));
+        self.header.geometry.zone_offset(zone - self.zones().start)
+    }
+
+    pub(crate) fn zone_size(&self) -> u64 {
+        self.header.geometry.zone_size()
     }
 
     pub(crate) fn is_device(&self) -> bool {
@@ -73,31 +97,23 @@ impl Volume {
 
     /// The checkpoint that recovery would go by.
     pub(crate) fn checkpoint(&self) -> Option<&Checkpoint> {
-        self.slots.iter().flatten().max_by_key(|checkpoint| checkpoint.sequence)
+        self.newest.as_ref()
+    }
+
+    /// Told by the store, which knows all volumes.
+    pub(super) fn go_by(&mut self, newest: Option<&Checkpoint>) {
+        self.newest = newest.cloned();
+    }
+
+    /// Zones with a smaller base position do not count: the store went on without this volume.
+    pub(crate) fn given_up_below(&self) -> u64 {
+        let given_up = self.newest.as_ref().map(|checkpoint| &checkpoint.given_up);
+        given_up.and_then(|bases| bases.get(usize::from(self.index()))).copied().unwrap_or(0)
     }
 
     /// Reads exactly `out.len()` bytes.
     pub(crate) fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Fault> {
         self.file.read_at(out, offset).map_err(|error| Fault::read(out.len(), &error))
-    }
-
-    /// Checks the carry journal. With the fault comes the zone it is for, if that can be read.
-    pub(crate) fn read_journal(&self) -> Result<(), (Fault, Option<ZoneLap>)> {
-        let mut bytes = vec![0; CARRY_JOURNAL_LEN as usize];
-        self.read(CARRY_JOURNAL_OFFSET, &mut bytes).map_err(|fault| (fault, None))?;
-        let header =
-            RecordHeader::decode(&bytes, self.salt()).map_err(|error| (error.into(), None))?;
-        let zone_lap = Some(ZoneLap { zone: header.zone, lap: header.lap });
-        let shape = header.shape();
-        if shape.record_len > bytes.len() {
-            return Err((Fault::Overruns { len: shape.record_len as u64 }, zone_lap));
-        }
-        let payload = &bytes[shape.payload_offset..][..header.payload_len as usize];
-        for (index, chunk) in payload.chunks(CHUNK).enumerate() {
-            let checked = header.verify_chunk(self.salt(), index, chunk);
-            checked.map_err(|error| (error.into(), zone_lap))?;
-        }
-        Ok(())
     }
 
     pub(crate) fn read_block(&self, offset: u64) -> Result<Box<[u8; BLOCK]>, Fault> {

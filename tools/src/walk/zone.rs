@@ -1,8 +1,8 @@
 //! What a zone is at first sight: its header, its trailer, and what the checkpoint says of it.
 
 use tapeloop_format::{
-    BLOCK, ClassId, FooterTrailer, FormatError, RECORD_HEADER_LEN_MAX, RecordHeader, Structure,
-    ZoneHeader, round_up,
+    BLOCK, Checkpoint, ClassId, FooterTrailer, FormatError, RECORD_HEADER_LEN_MAX, RecordHeader,
+    Structure, ZoneHeader, round_up,
 };
 
 use super::fault::Fault;
@@ -19,6 +19,8 @@ pub(crate) enum ZoneState {
     Sealed,
     /// Its header cannot be read and no footer stands in for it.
     Unreadable,
+    /// Left over from before the store went on without this volume; nothing in it counts.
+    GivenUp,
 }
 
 impl ZoneState {
@@ -28,6 +30,7 @@ impl ZoneState {
             ZoneState::Open => "open",
             ZoneState::Sealed => "sealed",
             ZoneState::Unreadable => "unreadable",
+            ZoneState::GivenUp => "given up",
         }
     }
 }
@@ -45,8 +48,11 @@ pub(crate) struct ZoneView {
     pub(crate) trailer_fault: Option<Fault>,
     /// Bytes that the checkpoint calls durable; the zone header alone if it names none.
     pub(crate) durable_len: u64,
-    /// The newest checkpoint was written while this lap was open: a seal may have been under way.
-    pub(crate) is_marked_open: bool,
+    /// The lap was open at the newest checkpoint or was opened since: a seal may have been under
+    /// way. Any other lap has had its footer.
+    pub(crate) may_have_been_open: bool,
+    /// Records at or beyond `durable_len` count only if they are of this incarnation or later.
+    pub(crate) incarnation_min: u64,
 }
 
 impl ZoneView {
@@ -61,21 +67,47 @@ impl ZoneView {
             header_fault: None,
             trailer_fault: None,
             durable_len: BLOCK as u64,
-            is_marked_open: false,
+            may_have_been_open: true,
+            incarnation_min: 0,
         };
         match (header, trailer) {
             (Ok(header), trailer) => view.with_header(volume, header, trailer),
             (Err(fault), trailer) => view.without_header(volume, fault, trailer),
         }
-        let marks = volume.checkpoint().map_or(&[][..], |checkpoint| &checkpoint.open_zones);
-        let own =
-            marks.iter().find(|mark| mark.zone_lap.zone == zone && mark.zone_lap.lap == view.lap());
-        if let Some(mark) = own {
-            let most = volume.geometry().zone_size() - BLOCK as u64;
-            view.durable_len = mark.durable_len.clamp(BLOCK as u64, most);
-            view.is_marked_open = true;
+        let Some(header) = view.header else { return view };
+        if header.base_position < volume.given_up_below() {
+            view.give_up();
+            return view;
+        }
+        if let Some(checkpoint) = volume.checkpoint() {
+            view.compare(volume, checkpoint, &header);
         }
         view
+    }
+
+    fn give_up(&mut self) {
+        self.state = ZoneState::GivenUp;
+        self.trailer = None;
+        self.header_fault = None;
+        self.trailer_fault = None;
+    }
+
+    /// What the checkpoint says of the lap.
+    fn compare(&mut self, volume: &Volume, checkpoint: &Checkpoint, header: &ZoneHeader) {
+        let own = checkpoint.open_zones.iter().find(|mark| mark.zone_lap == header.zone_lap());
+        self.may_have_been_open =
+            own.is_some() || header.base_position >= checkpoint.next_base_position;
+        if self.may_have_been_open {
+            self.incarnation_min = checkpoint.incarnation;
+        }
+        if let Some(mark) = own {
+            let most = volume.zone_size() - BLOCK as u64;
+            self.durable_len = mark.durable_len.clamp(BLOCK as u64, most);
+        }
+        let has_lost_footer = self.state == ZoneState::Open && !self.may_have_been_open;
+        if has_lost_footer && self.trailer_fault.is_none() && self.header_fault.is_none() {
+            self.trailer_fault = Some(Fault::NoFooter);
+        }
     }
 
     /// What else on the zone tells its lap: its first record, or the trailer of a sealed lap.
@@ -145,18 +177,17 @@ impl ZoneView {
 }
 
 fn read_header(volume: &Volume, zone: u32) -> Result<ZoneHeader, Fault> {
-    let block = volume.read_block(volume.geometry().zone_offset(zone))?;
+    let block = volume.read_block(volume.zone_offset(zone))?;
     let header = ZoneHeader::decode(&block[..], volume.store_id())?;
     header.expect(zone)?;
     Ok(header)
 }
 
 fn read_trailer(volume: &Volume, zone: u32) -> Result<FooterTrailer, Fault> {
-    let geometry = volume.geometry();
-    let offset = geometry.zone_offset(zone) + geometry.zone_size() - BLOCK as u64;
+    let offset = volume.zone_offset(zone) + volume.zone_size() - BLOCK as u64;
     let block = volume.read_block(offset)?;
     let trailer = FooterTrailer::decode(&block[..], volume.store_id())?;
-    trailer.expect(zone, trailer.lap, geometry.zone_size())?;
+    trailer.expect(zone, trailer.lap, volume.zone_size())?;
     Ok(trailer)
 }
 
@@ -175,7 +206,7 @@ fn stand_in(trailer: &FooterTrailer) -> ZoneHeader {
 /// Rebuilds what the scan needs of a zone header. A class cannot be told from a record.
 fn by_first_record(volume: &Volume, zone: u32) -> Option<ZoneHeader> {
     let mut bytes = vec![0; round_up(RECORD_HEADER_LEN_MAX, BLOCK)];
-    volume.read(volume.geometry().zone_offset(zone) + BLOCK as u64, &mut bytes).ok()?;
+    volume.read(volume.zone_offset(zone) + BLOCK as u64, &mut bytes).ok()?;
     let record = RecordHeader::decode(&bytes, volume.salt()).ok()?;
     let base_position = record.position.checked_sub(BLOCK as u64)?;
     (record.zone == zone).then_some(ZoneHeader {
