@@ -37,6 +37,34 @@ fn a_directory_gets_the_volume_that_the_server_looks_for() {
 }
 
 #[test]
+fn several_paths_make_one_store_with_a_volume_on_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths: Vec<_> = (0..3).map(|index| folder.path().join(format!("drive-{index}"))).collect();
+    let mut args = vec!["format", "--capacity", "32MiB", "--yes", "--json"];
+    args.extend(paths.iter().map(|path| path.to_str().unwrap()));
+    let (code, report) = json(&args);
+    assert_eq!((code, &report["zone_count"]), (0, &12.into()), "{report:#}");
+    let mut args = vec!["fsck", "--json"];
+    args.extend(paths.iter().rev().map(|path| path.to_str().unwrap()));
+    let (code, checked) = json(&args);
+    assert_eq!((code, &checked["unused_zones"]), (0, &12.into()), "{checked:#}");
+    let (code, seen) = json(&["inspect", paths[1].to_str().unwrap(), "--json"]);
+    assert_eq!((code, &seen["missing"]), (1, &serde_json::json!([0, 2])), "{seen:#}");
+    // One that is in the way: nothing is made at all.
+    let more = [folder.path().join("other-0"), paths[0].clone()];
+    let args = [
+        "format",
+        "--capacity",
+        "32MiB",
+        "--yes",
+        more[0].to_str().unwrap(),
+        more[1].to_str().unwrap(),
+    ];
+    assert_eq!(tapectl(&args).status.code(), Some(2));
+    assert_eq!(names_in(folder.path()).len(), 3);
+}
+
+#[test]
 fn an_existing_file_is_refused_and_stays_byte_identical() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("volume");
@@ -84,7 +112,7 @@ fn a_full_disk_is_a_clear_error_and_nothing_is_left_behind() {
     let limited = format!(
         "trap '' XFSZ; ulimit -f 8192; exec {tapectl_path} format {path} --capacity 64MiB --yes"
     );
-    let huge = format!("exec {tapectl_path} format {path} --capacity 900TiB --yes");
+    let huge = format!("exec {tapectl_path} format {path} --capacity 200TiB --yes");
     for script in [limited, huge] {
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -5,43 +5,8 @@ mod support;
 use std::os::unix::fs::FileExt;
 
 use serde_json::Value;
-use support::{OpenZone, Random, STORE_MS, StoreBuilder, bytes, fsck, seed, tapectl};
+use support::{Random, STORE_MS, StoreBuilder, bytes, fsck, json, mixed_store, seed, tapectl};
 use tapeloop_format::{BLOCK, CHECKPOINT_SLOTS};
-
-/// Two sealed zones, two open ones, overwrites, deletes, a void, stale blocks of an earlier lap.
-fn mixed_store(folder: &std::path::Path, random: &mut Random) -> (StoreBuilder, Vec<OpenZone>) {
-    let mut store = StoreBuilder::new(folder, 1 << 20, 6);
-    // What an earlier lap of zone 1 left behind must not bother anybody.
-    let mut stale = store.open_zone(1, 1);
-    for index in 0..8 {
-        store.put(&mut stale, &format!("old/{index}"), &bytes(random, 60_000), None);
-    }
-    store.seal(stale);
-    store.written.clear();
-    let mut first = store.open_zone(0, 1);
-    for index in 0..12 {
-        let len = [0, 1, 700, 3_000, 5_000, 65_536, 70_000, 131_072][index % 8];
-        store.put(&mut first, &format!("live/a{index}.ts"), &bytes(random, len), None);
-    }
-    store.void(&mut first, 3 * BLOCK as u32);
-    store.put(&mut first, "live/after-void.ts", &bytes(random, 900), None);
-    let first = store.seal(first);
-    let mut second = store.open_zone(1, 2);
-    store.put(&mut second, "live/a0.ts", &bytes(random, 9_000), Some(first));
-    store.delete(&mut second, "live/a1.ts", first);
-    store.put(&mut second, "live/b.ts", &bytes(random, 300_000), None);
-    store.seal(second);
-    let mut open = vec![store.open_zone(2, 1), store.open_zone(3, 7)];
-    for index in 0..10 {
-        let len = random.below(90_000) as usize;
-        let key = format!("live/c{index}.ts");
-        store.put(&mut open[index % 2], &key, &bytes(random, len), None);
-    }
-    store.delete(&mut open[1], "live/a2.ts", first);
-    store.checkpoint(1, &[]);
-    store.checkpoint(2, &[&open[0], &open[1]]);
-    (store, open)
-}
 
 fn damage(report: &Value) -> &Vec<Value> {
     report["damage"].as_array().unwrap()
@@ -265,4 +230,207 @@ fn a_seal_that_a_crash_cut_short_is_torn_and_a_footer_damaged_later_is_damage() 
     assert_eq!(report["torn"][0]["structure"], "footer entry table", "{report:#}");
     store.checkpoint(2, &[]);
     assert_eq!(fsck(&store.path).0, 1);
+}
+
+#[test]
+fn what_a_refused_write_left_in_a_sealed_zone_is_told_and_is_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    let mut zone = store.open_zone(0, 1);
+    store.put(&mut zone, "n/a", &[1; 20_000], None);
+    // One landed whole, of one a part, of one nothing.
+    store.put_refused(&mut zone, "n/b", &[2; 9_000]);
+    let part = store.put_refused(&mut zone, "n/c", &[3; 9_000]);
+    store.file.write_all_at(&[0; 8192], part.volume_offset + 4096).unwrap();
+    let none = store.put_refused(&mut zone, "n/d", &[4; 9_000]);
+    let blank = vec![0; none.record_len as usize];
+    store.file.write_all_at(&blank, none.volume_offset).unwrap();
+    store.put(&mut zone, "n/e", &[5; 100], None);
+    store.seal(zone);
+    store.checkpoint(1, &[]);
+    let (code, report) = fsck(&store.path);
+    assert_eq!((code, damage(&report).len()), (0, 0), "{report:#}");
+    let left = report["leftovers"].as_array().unwrap();
+    let offsets: std::collections::BTreeSet<_> =
+        left.iter().map(|found| found["zone_offset"].as_u64().unwrap()).collect();
+    assert_eq!(offsets.len(), 3, "{report:#}");
+}
+
+#[test]
+fn a_lost_deletion_in_a_sealed_zone_is_no_refused_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    let mut first = store.open_zone(0, 1);
+    store.put(&mut first, "n/a", &[1; 100], None);
+    let first = store.seal(first);
+    let mut second = store.open_zone(1, 1);
+    let gone = store.delete(&mut second, "n/a", first);
+    store.put(&mut second, "n/b", &[2; 100], None);
+    store.seal(second);
+    store.checkpoint(1, &[]);
+    assert_eq!(fsck(&store.path).0, 0);
+    store.file.write_all_at(&[0; BLOCK], gone.volume_offset).unwrap();
+    let (code, report) = fsck(&store.path);
+    assert_eq!((code, damage(&report).len()), (1, 1), "{report:#}");
+    assert_eq!(damage(&report)[0]["zone_offset"], gone.zone_offset);
+}
+
+#[test]
+fn a_footer_that_is_gone_without_a_trace_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    let mut zone = store.open_zone(0, 1);
+    store.put(&mut zone, "n/a", &[1; 20_000], None);
+    store.seal(zone);
+    store.checkpoint(1, &[]);
+    let last = store.geometry.zone_offset(1) - BLOCK as u64;
+    store.file.write_all_at(&[0; BLOCK], last).unwrap();
+    let (code, report) = fsck(&store.path);
+    assert_eq!((code, damage(&report).len()), (1, 1), "{report:#}");
+    assert_eq!(damage(&report)[0]["structure"], "footer trailer");
+}
+
+#[test]
+fn a_payload_with_good_checksums_and_another_content_hash_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    let mut zone = store.open_zone(0, 1);
+    store.put_with_hash(&mut zone, "n/a", &[1; 20_000], [0x5a; 16]);
+    store.checkpoint(1, &[&zone]);
+    let (code, report) = fsck(&store.path);
+    assert_eq!(code, 1, "{report:#}");
+    assert!(damage(&report)[0]["detail"].as_str().unwrap().contains("content hash"), "{report:#}");
+    assert_eq!(damage(&report)[0]["key"], "n/a");
+}
+
+/// Three volumes, a sealed and an open zone on each, overwrites across them.
+fn store_over_three(folder: &std::path::Path) -> StoreBuilder {
+    let mut random = Random(7);
+    let mut store = StoreBuilder::over(folder, 1 << 20, 4, 3);
+    let mut open = Vec::new();
+    let mut victim = None;
+    for volume in 0..3 {
+        let mut zone = store.open_zone(4 * volume, 1);
+        for index in 0..4 {
+            store.put(&mut zone, &format!("v{volume}/{index}"), &bytes(&mut random, 30_000), None);
+        }
+        store.put(&mut zone, "shared/newest", &bytes(&mut random, 5_000), victim);
+        victim = Some(store.seal(zone));
+        let mut zone = store.open_zone(4 * volume + 2, 1);
+        store.put(&mut zone, &format!("v{volume}/open"), &bytes(&mut random, 3_000), None);
+        open.push(zone);
+    }
+    store.checkpoint(1, &open.iter().collect::<Vec<_>>());
+    store
+}
+
+fn fsck_of(paths: &[std::path::PathBuf]) -> (i32, Value) {
+    let mut args = vec!["fsck", "--json"];
+    args.extend(paths.iter().map(|path| path.to_str().unwrap()));
+    json(&args)
+}
+
+#[test]
+fn a_store_over_several_volumes_is_checked_as_one_in_any_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_over_three(folder.path());
+    let mut paths = store.paths.clone();
+    for _ in 0..3 {
+        let (code, report) = fsck_of(&paths);
+        assert_eq!((code, &report["record_count"]), (0, &18.into()), "{report:#}");
+        paths.rotate_left(1);
+    }
+    let hit = store.written.iter().find(|put| put.key == "v2/1").unwrap();
+    let last = std::fs::File::options().read(true).write(true).open(&store.paths[2]).unwrap();
+    support::flip(&last, hit.volume_offset + 9_000, 3);
+    let (code, report) = fsck_of(&paths);
+    assert_eq!((code, damage(&report).len()), (1, 1), "{report:#}");
+    let found = &damage(&report)[0];
+    assert_eq!((&found["key"], &found["volume"]), (&"v2/1".into(), &2.into()), "{report:#}");
+    assert_eq!(found["status"], "live");
+    let (code, report) = json(&[
+        "inspect",
+        paths[0].to_str().unwrap(),
+        paths[1].to_str().unwrap(),
+        paths[2].to_str().unwrap(),
+        "--key",
+        "shared/newest",
+        "--json",
+    ]);
+    assert_eq!((code, &report["live"]), (0, &true.into()), "{report:#}");
+    assert_eq!(report["versions"][0]["zone"], 8, "the newest lies on the last volume");
+}
+
+#[test]
+fn a_missing_volume_is_named_and_the_others_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_over_three(folder.path());
+    let here = [store.paths[0].clone(), store.paths[2].clone()];
+    let (code, report) = fsck_of(&here);
+    assert_eq!((code, damage(&report).len()), (1, 1), "{report:#}");
+    assert_eq!(damage(&report)[0]["structure"], "missing volume");
+    assert_eq!(report["missing"], serde_json::json!([1]));
+    assert_eq!(report["record_count"], 12, "{report:#}");
+}
+
+#[test]
+fn volumes_that_do_not_belong_together_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_over_three(folder.path());
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let single = StoreBuilder::new(&other, 1 << 20, 4);
+    let refused = |paths: &[&std::path::PathBuf], word: &str| {
+        let mut args = vec!["fsck"];
+        args.extend(paths.iter().map(|path| path.to_str().unwrap()));
+        let output = tapectl(&args);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(word), "{text}");
+    };
+    refused(&[&store.paths[0], &store.paths[0]], "volume 0 again");
+    refused(&[&store.paths[0], &single.path], "number or size of volumes");
+}
+
+#[test]
+fn one_zone_can_be_checked_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = mixed_store(folder.path(), &mut Random(9));
+    let hit = store.written.iter().find(|put| put.zone == 2).unwrap();
+    store.flip(hit.volume_offset + 300, 1);
+    let path = store.path.to_str().unwrap();
+    let of_zone = |zone: &str| json(&["fsck", path, "--zone", zone, "--json"]);
+    assert_eq!(of_zone("0").0, 0);
+    let (code, report) = of_zone("2");
+    assert_eq!((code, &damage(&report)[0]["key"]), (1, &hit.key.as_str().into()), "{report:#}");
+    assert_eq!(tapectl(&["fsck", path, "--zone", "6"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_damaged_journal_record_counts_only_while_its_zone_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    let mut first = store.open_zone(0, 1);
+    store.put(&mut first, "n/a", &[1; 100], None);
+    let first = store.seal(first);
+    let waiting = store.open_zone(1, 5);
+    let at = store.journal_record(&waiting, "n/a", first);
+    store.checkpoint(1, &[&waiting]);
+    let (code, report) = fsck(&store.path);
+    assert_eq!((code, report["torn"].as_array().unwrap().len()), (0, 0), "{report:#}");
+    let key = json(&["inspect", store.path.to_str().unwrap(), "--key", "n/a", "--json"]);
+    assert_eq!(key.1["live"], false, "the journal's kill counts: {:#}", key.1);
+    for offset in [at + 60, at + 200, at + 5] {
+        store.flip(offset, 2);
+        let (code, report) = fsck(&store.path);
+        assert_eq!(code, 1, "{offset}: {report:#}");
+        assert_eq!(damage(&report)[0]["structure"], "carry journal");
+        store.flip(offset, 2);
+    }
+    // Once the zone has moved on nobody needs it.
+    let mut later = store.open_zone(1, 6);
+    store.put(&mut later, "n/b", &[2; 100], None);
+    store.checkpoint(2, &[&later]);
+    store.flip(at + 200, 2);
+    assert_eq!(fsck(&store.path).0, 0);
 }
