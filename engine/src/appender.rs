@@ -164,7 +164,7 @@ impl Appender {
     }
 
     /// Says how the drive does, gives back what it will never be asked for, and asks it whether it
-    /// is there when a reader has given up.
+    /// is there when somebody wants to know.
     fn look_after_drive(&mut self, now_ms: u64) {
         let drive = &self.hub.drives[usize::from(self.volume)];
         let Some(ring) = &mut self.ring else { return };
@@ -179,7 +179,7 @@ impl Appender {
                 }
             }
         }
-        if drive.has_lost_read() && !self.is_probing && ring.queued() < QUEUE_MAX {
+        if !self.is_probing && ring.queued() < QUEUE_MAX && drive.wants_answer() {
             self.is_probing = true;
             self.begun.begin(PROBE, now_ms);
             ring.push_read(PROBE, AlignedBuf::zeroed(BLOCK), 0).expect("there was room");

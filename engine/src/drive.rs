@@ -4,7 +4,7 @@
 
 use crate::watch::{HANG_MS, SLOW_MS};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tapeloop_io::{VolumeFile, Waker, clock};
 
@@ -18,6 +18,8 @@ pub(crate) struct Drive {
     waiting_since_ms: AtomicU64,
     /// Boot time at which a read was given up, until the drive answers a read again; 0 for none.
     read_lost_ms: AtomicU64,
+    /// Somebody wants to know whether the drive answers.
+    is_asked: AtomicBool,
     /// Memory in operations of its appender.
     bytes_held: AtomicU64,
     fence: OnceLock<String>,
@@ -38,6 +40,7 @@ impl Drive {
             reader: u16::MAX,
             waiting_since_ms: AtomicU64::new(0),
             read_lost_ms: AtomicU64::new(0),
+            is_asked: AtomicBool::new(false),
             bytes_held: AtomicU64::new(0),
             fence: OnceLock::new(),
             waker: OnceLock::new(),
@@ -125,8 +128,17 @@ impl Drive {
         }
     }
 
-    pub(crate) fn has_lost_read(&self) -> bool {
-        self.read_lost_ms.load(Ordering::Acquire) != 0
+    /// Has its appender ask the drive whether it answers, if nothing else does.
+    pub(crate) fn ask(&self) {
+        if !self.is_busy() && !self.is_asked.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    /// Is its appender to ask the drive?
+    pub(crate) fn wants_answer(&self) -> bool {
+        self.is_asked.swap(false, Ordering::AcqRel)
+            || self.read_lost_ms.load(Ordering::Acquire) != 0
     }
 
     /// The drive has answered a read.

@@ -191,6 +191,10 @@ impl Hub {
             watch.look(boottime_ms, drive.waiting_since_ms())
         };
         let pulses: Vec<Pulse> = self.drives.iter().zip(&mut state.watches).map(look).collect();
+        if pulses.iter().any(|pulse| *pulse > Pulse::Quick) {
+            // One that is idle is no better until it has answered.
+            self.drives.iter().filter(|drive| drive.is_writable()).for_each(Drive::ask);
+        }
         for (index, pulse) in pulses.iter().enumerate() {
             let drive = &self.drives[index];
             if !drive.is_writable() {
@@ -446,3 +450,6 @@ impl Room {
 fn volume_stats(log: &Log, count: usize) -> Vec<VolumeStats> {
     (0..count as u16).map(|volume| log.volume_stats(volume)).collect()
 }
+
+#[cfg(test)]
+mod tests;
