@@ -362,13 +362,13 @@ impl Hub {
             .collect()
     }
 
-    /// Objects of one open zone.
-    pub(crate) fn objects_of(&self, zone: u32) -> Vec<OpenObject> {
+    /// Objects of one zone, `None` if it is not open.
+    pub(crate) fn objects_of(&self, zone: u32) -> Option<Vec<OpenObject>> {
         let state = self.state.lock();
-        let objects = state.log.open_objects_of(zone);
-        objects
-            .map(|(key, location, expires_ms)| OpenObject { key: key.into(), location, expires_ms })
-            .collect()
+        let objects = state.log.open_objects_of(zone)?.map(|(key, location, expires_ms)| {
+            OpenObject { key: key.into(), location, expires_ms }
+        });
+        Some(objects.collect())
     }
 }
 

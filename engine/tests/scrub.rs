@@ -11,7 +11,7 @@ use tapeloop_engine::{
     ScrubReport, block_on,
 };
 use tapeloop_format::{
-    BLOCK, FooterTable, FooterTrailer, Geometry, RecordHeader, RecordKind, StoreId,
+    BLOCK, ClassId, FooterTable, FooterTrailer, Geometry, RecordHeader, RecordKind, StoreId,
 };
 
 const CAPACITY: u64 = 32 << 20;
@@ -311,6 +311,50 @@ fn a_damaged_footer_or_zone_header_is_told_and_hides_no_damaged_object() {
         flip(&store.path, start + at + 3, 0);
     }
     assert_eq!(scrub(&engine).damage_count(), 0);
+    engine.close();
+}
+
+#[test]
+fn a_footer_still_on_its_way_to_the_drive_is_no_damage() {
+    let store = Store::new();
+    let engine = store.open(1000);
+    block_on(64, async {
+        for name in ["a/1", "a/2", "a/3"] {
+            put(&engine, name, &[7; 9000], HOUR_MS).await;
+        }
+    })
+    .expect("a ring");
+    let all = records(&store.path, engine.store_id());
+    let (at, last) = all.last_key_value().expect("records");
+    let geometry = geometry();
+    let start = geometry.zone_offset(last.zone);
+    // The last block of a footer whose tables have not arrived yet.
+    let trailer = FooterTrailer {
+        zone: last.zone,
+        lap: last.lap,
+        base_position: last.position - (at - start),
+        class: ClassId { bucket: ClassId::ttl_bucket(HOUR_MS), group: 0 },
+        zone_size: geometry.zone_size(),
+        opened_store_ms: 0,
+        sealed_store_ms: 0,
+        used_len: at - start + last.shape().record_len as u64,
+        lsn_first: 1,
+        lsn_last: last.lsn,
+        expires_ms_max: last.expires_ms,
+        entry_count: 3,
+        kill_count: 0,
+        keys_len: 9,
+        entries_crc: 1,
+        kills_crc: 2,
+        keys_crc: 3,
+    };
+    let file = File::options().write(true).open(&store.path).expect("the volume");
+    let end = start + geometry.zone_size() - BLOCK as u64;
+    file.write_all_at(&trailer.encode(&engine.store_id())[..], end).expect("written");
+    file.sync_all().expect("synced");
+    let report = scrub(&engine);
+    assert_eq!(report.damage_count(), 0, "{:#?}", report.findings);
+    assert_eq!(report.volumes[0].counts.objects_read, 3);
     engine.close();
 }
 

@@ -277,16 +277,20 @@ impl Log {
 
     /// Objects of open zones, which no footer lists yet: key, place, expiry in store time.
     pub fn open_objects(&self) -> impl Iterator<Item = (&[u8], Location, u64)> + '_ {
-        self.open.keys().flat_map(|zone| self.open_objects_of(*zone))
+        self.open.keys().filter_map(|zone| self.open_objects_of(*zone)).flatten()
     }
 
-    /// Those of one zone; none if it is not open.
-    pub fn open_objects_of(&self, zone: u32) -> impl Iterator<Item = (&[u8], Location, u64)> + '_ {
+    /// Those of one zone; `None` if it is not open. A zone is open until its footer is durable.
+    pub fn open_objects_of(
+        &self,
+        zone: u32,
+    ) -> Option<impl Iterator<Item = (&[u8], Location, u64)> + '_> {
         let lap = self.zones[zone as usize].lap;
-        self.open.get(&zone).into_iter().flat_map(|open| &open.listed).map(move |listed| {
+        let listed = self.open.get(&zone)?.listed.iter();
+        Some(listed.map(move |listed| {
             let (offset, len) = (listed.offset, listed.payload_len);
             (&*listed.key, Location { zone, lap, offset, len }, listed.expires_ms)
-        })
+        }))
     }
 
     /// Is anything still on its way to a drive?

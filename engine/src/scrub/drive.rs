@@ -46,8 +46,8 @@ pub(super) fn is_busy(shared: &Shared, volume: u16) -> bool {
     file(shared, volume).reads_in_flight() > 0 || drive.is_busy()
 }
 
-/// The objects of a zone that is open, by its log; none if it is not open.
-pub(super) fn open_objects(shared: &Shared, zone: u32) -> Vec<OpenObject> {
+/// The objects of a zone that is open, by its log; `None` if it is not open.
+pub(super) fn open_objects(shared: &Shared, zone: u32) -> Option<Vec<OpenObject>> {
     shared.hub.objects_of(zone)
 }
 

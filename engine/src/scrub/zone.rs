@@ -27,6 +27,15 @@ pub(super) struct KeyPlace {
     len: u16,
 }
 
+/// What was read of a footer.
+#[derive(Default)]
+struct Footer {
+    /// The entry table, if it verifies.
+    entries: Option<Vec<u8>>,
+    /// What does not, and where it lies.
+    faults: Vec<(u64, ScrubFault)>,
+}
+
 impl Cycle<'_> {
     pub(super) fn zone(&mut self, zone: u32) -> Result<(), Halt> {
         let Some(lap) = self.shared.directory.servable_lap(zone) else { return Ok(()) };
@@ -69,25 +78,24 @@ impl Cycle<'_> {
         if self.open(at)? {
             return Ok(());
         }
-        let places = self.shared.directory.objects_in(at.zone, at.lap);
-        if places.is_empty() {
-            return Ok(());
-        }
-        // It was sealed, or its first objects were stored, since it was looked at.
+        // It may have been sealed since it was looked at.
         match self.trailer(at) {
             Ok(trailer) => return self.sealed(at, &trailer),
             Err(Trouble::Halt(halt)) => return Err(halt),
-            Err(Trouble::Fault(_)) if self.open(at)? => return Ok(()),
             Err(Trouble::Fault(_)) => {}
+        }
+        let places = self.shared.directory.objects_in(at.zone, at.lap);
+        if places.is_empty() {
+            return Ok(());
         }
         let last = self.shared.geometry.zone_size() - BLOCK as u64;
         self.found_structure(at, ScrubPart::Footer, last, fault);
         self.indexed(at, places)
     }
 
-    /// False if the log knows no objects of it as an open zone.
+    /// False if the zone is not open in this lap.
     fn open(&mut self, at: &ZoneAt) -> Result<bool, Halt> {
-        let mut objects = drive::open_objects(self.shared, at.zone);
+        let Some(mut objects) = drive::open_objects(self.shared, at.zone) else { return Ok(false) };
         objects.retain(|object| object.location.lap == at.lap);
         objects.sort_unstable_by_key(|object| object.location.offset);
         for object in &objects {
@@ -96,15 +104,23 @@ impl Cycle<'_> {
             let listed = Listed { hash, offset, len, expires_ms: object.expires_ms, lsn: None };
             self.object(at, &listed, |_| Ok(Some(object.key.clone())))?;
         }
-        Ok(!objects.is_empty())
+        Ok(true)
     }
 
     fn sealed(&mut self, at: &ZoneAt, trailer: &FooterTrailer) -> Result<(), Halt> {
         let at = ZoneAt { base_position: Some(trailer.base_position), ..*at };
-        for table in [FooterTable::Kills, FooterTable::Keys] {
-            self.footer_table(&at, trailer, table)?;
+        let mut footer = self.footer(&at, trailer)?;
+        if !footer.faults.is_empty() {
+            // A footer on its way to the drive has its last block there before the others.
+            if self.open(&at)? {
+                return Ok(());
+            }
+            footer = self.footer(&at, trailer)?;
         }
-        let Some(entries) = self.footer_table(&at, trailer, FooterTable::Entries)? else {
+        for (offset, fault) in footer.faults {
+            self.found_structure(&at, ScrubPart::Footer, offset, fault);
+        }
+        let Some(entries) = footer.entries else {
             let places = self.shared.directory.objects_in(at.zone, at.lap);
             return self.indexed(&at, places);
         };
@@ -126,28 +142,26 @@ impl Cycle<'_> {
         Ok(())
     }
 
-    /// The verified bytes of a table; `None`, and a finding, if they do not verify.
-    fn footer_table(
-        &mut self,
-        at: &ZoneAt,
-        trailer: &FooterTrailer,
-        table: FooterTable,
-    ) -> Result<Option<Vec<u8>>, Halt> {
-        let span = trailer.table(table);
+    /// Reads and verifies all of a footer, and keeps what is needed of it.
+    fn footer(&mut self, at: &ZoneAt, trailer: &FooterTrailer) -> Result<Footer, Halt> {
         let store_id = self.shared.store_id;
-        let verified = self.table(at.zone, span.offset, span.padded_len).and_then(|mut bytes| {
-            let len = trailer.verify_table(&store_id, table, &bytes)?.len();
-            bytes.truncate(len);
-            Ok(bytes)
-        });
-        match verified {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(Trouble::Halt(halt)) => Err(halt),
-            Err(Trouble::Fault(fault)) => {
-                self.found_structure(at, ScrubPart::Footer, span.offset, fault);
-                Ok(None)
+        let mut footer = Footer::default();
+        for table in [FooterTable::Entries, FooterTable::Kills, FooterTable::Keys] {
+            let span = trailer.table(table);
+            let read = self.table(at.zone, span.offset, span.padded_len);
+            let verified = read.and_then(|mut bytes| {
+                let len = trailer.verify_table(&store_id, table, &bytes)?.len();
+                bytes.truncate(len);
+                Ok(bytes)
+            });
+            match verified {
+                Ok(bytes) if table == FooterTable::Entries => footer.entries = Some(bytes),
+                Ok(_) => {}
+                Err(Trouble::Halt(halt)) => return Err(halt),
+                Err(Trouble::Fault(fault)) => footer.faults.push((span.offset, fault)),
             }
         }
+        Ok(footer)
     }
 
     /// What the index points at, when nothing on the drive lists it any more.
