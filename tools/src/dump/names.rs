@@ -1,9 +1,10 @@
 //! File names for keys. A key is any bytes; a name is a relative path of harmless characters.
 //!
-//! Each part of a key between slashes becomes one part of the path: letters, digits and `-_.` stand
-//! for themselves, every other byte is `%XX`, and so is a leading dot. That is one name for one key,
-//! but a file system may want a file and a folder under the same name, fold upper and lower case, or
-//! take no name that long. Then the object goes by a number instead; the manifest says which.
+//! Each part of a key between slashes becomes one part of the path: letters, digits and `-_.`
+//! stand for themselves, every other byte is `%XX`, and so is a leading dot. That is one name for
+//! one key, but a file system may want a file and a folder under the same name, fold upper and
+//! lower case, or take no name that long. Then the object goes by a number instead; the manifest
+//! says which.
 
 use std::path::{Component, Path};
 

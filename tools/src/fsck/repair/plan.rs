@@ -19,7 +19,7 @@ impl Plan {
         let mut plan = Plan::default();
         if !store.missing.is_empty() {
             plan.left.push(format!(
-                "everything: volumes {:?} are missing, and what they say of the others is not known",
+                "everything: volumes {:?} are missing, and what they say of the others is unknown",
                 store.missing,
             ));
             return plan;

@@ -30,8 +30,8 @@ pub(super) fn plan(store: &Store, torn: &[Finding], plan: &mut Plan) {
     if is_lost || store.checkpoint().is_none() {
         let zones: Vec<u32> = by_zone.into_keys().collect();
         plan.left.push(format!(
-            "torn tails of zones {zones:?}: with a checkpoint damaged they cannot be told from what \
-             was acknowledged; recovery passes over them"
+            "torn tails of zones {zones:?}: with a checkpoint damaged they cannot be told from \
+             what was acknowledged; recovery passes over them"
         ));
         return;
     }
