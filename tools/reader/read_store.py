@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads a tapeloop store without tapeloop: written from docs/disk-format.md alone, standard library only.
+"""Reads a tapeloop store without tapeloop. Written from docs/disk-format.md alone.
 
     read_store.py list PATH...             every live object
     read_store.py extract PATH... --to DIR every live object that verifies, as a file
@@ -20,13 +20,14 @@ from store import CannotRead, Store
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    raw_text = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw_text)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("list", "extract", "check"):
         command = commands.add_parser(name)
         command.add_argument("paths", nargs="+")
         command.add_argument("--json", action="store_true")
-        command.add_argument("--store-ms", type=int, help="judge expiry at this store time, not now")
+        command.add_argument("--store-ms", type=int, help="judge expiry at this store time")
         if name == "extract":
             command.add_argument("--to", required=True, metavar="DIR")
     commands.add_parser("selftest")
@@ -54,10 +55,12 @@ def run(args):
         print(json.dumps(as_json(store)))
     elif args.command == "list":
         for obj in store.objects:
-            print("%s  %10d  %s%s" % (hash_text(obj), obj["len"], name_of(obj["key"]), damage_text(obj)))
+            what = (hash_text(obj), obj["len"], name_of(obj["key"]), damage_text(obj))
+            print("%s  %10d  %s%s" % what)
     else:
         good = sum(obj["damage"] is None for obj in store.objects)
-        print("%d live objects, %d of them verified, %d findings" % (len(store.objects), good, len(store.findings)))
+        counts = (len(store.objects), good, len(store.findings))
+        print("%d live objects, %d of them verified, %d findings" % counts)
     for finding in store.findings:
         print("damaged %s" % finding_text(finding), file=sys.stderr)
     return 1 if store.findings else 0
@@ -77,8 +80,8 @@ def damage_text(obj):
 
 
 def finding_text(finding):
-    rest = {k: name_of(v) if k == "key" else v for k, v in finding.items() if k not in ("structure", "why")}
-    places = ", ".join("%s %s" % pair for pair in rest.items())
+    rest = [(k, v) for k, v in finding.items() if k not in ("structure", "why")]
+    places = ", ".join("%s %s" % (k, name_of(v) if k == "key" else v) for k, v in rest)
     return "%s, %s: %s" % (finding["structure"], places, finding["why"])
 
 
@@ -103,7 +106,8 @@ def extract(store, folder):
 
 
 def object_json(obj):
-    out = {k: obj[k] for k in ("len", "lsn", "zone", "offset", "expires_ms", "damage", "created_wall_ms")}
+    same = ("len", "lsn", "zone", "offset", "expires_ms", "damage", "created_wall_ms")
+    out = {k: obj[k] for k in same}
     out["key_hex"] = obj["key"].hex()
     out["content_hash"] = None if obj["content_hash"] is None else hash_hex(obj["content_hash"])
     out["metadata_hex"] = None if obj["metadata"] is None else obj["metadata"].hex()
@@ -111,7 +115,8 @@ def object_json(obj):
 
 
 def as_json(store):
-    findings = [{k: v.hex() if isinstance(v, bytes) else v for k, v in f.items()} for f in store.findings]
+    plain = lambda value: value.hex() if isinstance(value, bytes) else value
+    findings = [{k: plain(v) for k, v in f.items()} for f in store.findings]
     zones = [{"zone": z.number, "state": z.state, "lap": z.header["lap"] if z.header else 0}
              for _, z in sorted(store.zones.items())]
     return {

@@ -1,8 +1,8 @@
 """A store of one or more volumes, read by the rules of docs/disk-format.md. Never writes.
 
-`Store(paths)` maps the volumes, reads every zone, and leaves: `objects` (live ones, each verified or
-with the cause why not), `findings` (damage, each a dict) and `notes` (what is no damage: torn writes,
-leftovers). Raises `CannotRead` when there is nothing to read at all.
+`Store(paths)` maps the volumes, reads every zone, and leaves: `objects` (live ones, each verified
+or with the cause why not), `findings` (damage, each a dict) and `notes` (what is no damage: torn
+writes, leftovers). Raises `CannotRead` when there is nothing to read at all.
 """
 
 import mmap
@@ -85,9 +85,8 @@ class Volume:
                 if parse_volume_header(self.block(at)) != self.header:
                     raise Refused("damaged", "the copies differ")
             except Refused as refused:
-                self.findings.append(
-                    {"structure": "volume header", "copy": copy, "volume_offset": at, "why": str(refused)}
-                )
+                finding = {"structure": "volume header", "copy": copy, "volume_offset": at}
+                self.findings.append({**finding, "why": str(refused)})
 
 
 class Zone:
@@ -97,7 +96,7 @@ class Zone:
         self.number, self.state, self.header = number, state, header
         self.trailer, self.entries, self.kills, self.records, self.gaps = None, None, [], {}, []
         self.table_is_good = False
-        self.durable_len = 0
+        self.durable_len, self.listed = 0, {}
 
 
 class Store:
@@ -106,7 +105,8 @@ class Store:
         volumes = [Volume(path) for path in expand(paths)]
         self.volumes = self._one_store(volumes)
         first = volumes[0]
-        self.store_id, self.zone_size, self.zone_count = first.store_id, first.zone_size, first.zone_count
+        self.store_id = first.store_id
+        self.zone_size, self.zone_count = first.zone_size, first.zone_count
         points = [p for p in map(self._checkpoint_of, volumes) if p]
         age = lambda p: (p["incarnation"], p["store_ms"], p["next_lsn"])
         self.checkpoint = max(points, key=age, default=None)
@@ -189,7 +189,8 @@ class Store:
             trailer = parse_trailer(data[-BLOCK:], self.store_id, number, self.zone_size)
         except Refused as refused:
             if refused.kind == "damaged":
-                self.notes.append({"what": "footer trailer does not verify", "zone": number, "why": str(refused)})
+                note = {"what": "footer trailer does not verify", "zone": number}
+                self.notes.append({**note, "why": str(refused)})
         if header is None:
             if trailer is None and header_why.kind == "blank":
                 return Zone(number, "unused")
@@ -210,7 +211,8 @@ class Store:
             floor = max(header["incarnation"], point["incarnation"])
         elif point:
             at += self.zone_size - BLOCK
-            self._damaged("footer", volume, at, "the zone was sealed and has no footer", zone=number)
+            why = "the zone was sealed and has no footer"
+            self._damaged("footer", volume, at, why, zone=number)
         self._scan(zone, data, self.zone_size, durable_len, floor)
         zone.durable_len = durable_len
         return zone
@@ -229,9 +231,11 @@ class Store:
         for field in ("class_bucket", "class_group", "base_position", "opened_store_ms"):
             if field in header and header[field] != trailer[field]:
                 at = ZONES_AT + self.zone_size * (number % self.zone_count + 1) - BLOCK
-                self._damaged("footer", volume, at, "trailer's %s is not the header's" % field, zone=number)
+                why = "trailer's %s is not the header's" % field
+                self._damaged("footer", volume, at, why, zone=number)
         try:
             zone.entries, zone.kills = parse_tables(data, self.store_id, trailer)
+            zone.listed = {e["offset"]: e["lsn"] for e in zone.entries}
             zone.table_is_good = True
         except Refused as refused:
             at = ZONES_AT + self.zone_size * (number % self.zone_count) + trailer["entries_offset"]
@@ -268,7 +272,8 @@ class Store:
         try:
             record = parse_record(view, self.store_id)
         except Refused as refused:
-            self.notes.append({"what": "no record", "zone": zone.number, "offset": at, "why": str(refused)})
+            note = {"what": "no record", "zone": zone.number, "offset": at}
+            self.notes.append({**note, "why": str(refused)})
             return None
         if not is_at(record, zone.header, at):
             return None
@@ -301,6 +306,10 @@ class Store:
 
     # -- judging --
 
+    def _damaged_in(self, zone, offset, why, **more):
+        volume, at = self._place(zone, offset)
+        self._damaged("record", volume, at, why, zone=zone.number, offset=offset, **more)
+
     def _place(self, zone, offset):
         volume = self.volumes[zone.number // self.zone_count]
         local = zone.number % self.zone_count
@@ -313,15 +322,14 @@ class Store:
             for offset, record in zone.records.items():
                 why = record["payload_why"] or record["padding_why"]
                 if why and not self._is_leftover(zone, offset, record):
-                    volume, at = self._place(zone, offset)
-                    key = record["key"]
-                    self._damaged("record", volume, at, why, zone=zone.number, offset=offset, key=key)
+                    self._damaged_in(zone, offset, why, key=record["key"])
 
     @staticmethod
     def _is_leftover(zone, offset, record):
         """A put that a good footer does not list: its write was refused, and went elsewhere."""
-        listed = {e["offset"]: e["lsn"] for e in zone.entries or []}
-        return zone.table_is_good and record["kind"] == "put" and listed.get(offset) != record["lsn"]
+        if not zone.table_is_good or record["kind"] != "put":
+            return False
+        return zone.listed.get(offset) != record["lsn"]
 
     def _has_unexplained_kills(self, zone):
         """Kills in the footer that no record of the zone gives: there was a record once."""
@@ -342,15 +350,13 @@ class Store:
         else:
             later = (r["lsn"] <= self.watermark for at, r in zone.records.items() if at >= end)
             is_damage = start < zone.durable_len or any(later)
-        volume, at = self._place(zone, start)
         if not is_damage:
             self.notes.append({"what": "torn", "zone": zone.number, **gap})
         elif not entries:
-            self._damaged("record", volume, at, "no record in %d bytes" % gap["len"], zone=zone.number, offset=start)
+            self._damaged_in(zone, start, "no record in %d bytes" % gap["len"])
         for e in entries:
-            volume, at = self._place(zone, e["offset"])
             why = "the footer's entry has no record"
-            self._damaged("record", volume, at, why, zone=zone.number, offset=e["offset"], key=e["key"])
+            self._damaged_in(zone, e["offset"], why, key=e["key"])
 
     def _store_time(self):
         seen = 0
@@ -441,7 +447,8 @@ class Store:
         record, entry, zone = found["record"], found["entry"], found["zone"]
         source = record or entry
         out = {"key": source["key"], "len": source["payload_len"], "lsn": found["lsn"]}
-        out.update({"zone": zone.number, "offset": found["offset"], "expires_ms": found["expires_ms"]})
+        out.update({"zone": zone.number, "offset": found["offset"]})
+        out["expires_ms"] = found["expires_ms"]
         out["damage"] = record["payload_why"] if record else "its record cannot be read"
         out["content_hash"] = record["content_hash"] if record else None
         out["metadata"] = record["metadata"] if record else None

@@ -1,7 +1,7 @@
 """The structures of the disk format, decoded as docs/disk-format.md describes them.
 
-Each `parse_*` takes bytes and returns a dict, or raises `Refused` with one line of cause. Nothing here
-guesses: a reserved byte that is not zero refuses the whole structure. No I/O.
+Each `parse_*` takes bytes and returns a dict, or raises `Refused` with one line of cause. Nothing
+here guesses: a reserved byte that is not zero refuses the whole structure. No I/O.
 """
 
 import struct
@@ -74,7 +74,8 @@ def _check_block(block, magic, crc, name):
         raise Refused("foreign", "%s has no magic" % name)
     stored = Fields(block).u32(BLOCK - 4)
     if stored != crc:
-        raise Refused("damaged", "%s checksum is %#010x, its bytes give %#010x" % (name, stored, crc))
+        why = "%s checksum is %#010x, its bytes give %#010x"
+        raise Refused("damaged", why % (name, stored, crc))
 
 
 # ---- Volume header and checkpoint ---------------------------------------------------------------
@@ -210,7 +211,8 @@ def parse_tables(zone_bytes, store_id, trailer):
     """Entries (with their keys) and kills of a footer whose trailer is valid."""
     t = trailer
     regions = {}
-    ends = {"entries": t["kills_offset"], "kills": t["keys_offset"], "keys": len(zone_bytes) - BLOCK}
+    ends = {"entries": t["kills_offset"], "kills": t["keys_offset"]}
+    ends["keys"] = len(zone_bytes) - BLOCK
     used = {"entries": 40 * t["entry_count"], "kills": 32 * t["kill_count"], "keys": t["keys_len"]}
     for name, end in ends.items():
         region = zone_bytes[t[name + "_offset"] : end]
@@ -255,7 +257,8 @@ def parse_record(data, store_id):
         raise Refused("damaged", "record header length does not follow from its parts")
     got = salted(store_id, data[8:header_len])
     if got != f.u32(4):
-        raise Refused("damaged", "record header checksum is %#010x, its bytes give %#010x" % (f.u32(4), got))
+        why = "record header checksum is %#010x, its bytes give %#010x"
+        raise Refused("damaged", why % (f.u32(4), got))
     record = {
         "kind": KINDS[f.u8(12)],
         "header_len": header_len,
@@ -279,7 +282,8 @@ def parse_record(data, store_id):
 
 
 def _check_record(r, f, data, store_id):
-    keyed, put, carry = r["kind"] in ("put", "tombstone"), r["kind"] == "put", r["kind"] == "carry"
+    put, carry = r["kind"] == "put", r["kind"] == "carry"
+    keyed = put or r["kind"] == "tombstone"
     _need_zero(f.raw(18, 2) + f.raw(140, 4) + f.raw(188, 4), "record's reserved field")
 
     def need(truth, why):
@@ -291,7 +295,7 @@ def _check_record(r, f, data, store_id):
     need(len(r["metadata"]) <= (1024 if put else 0), "metadata length is wrong for its kind")
     length = r["payload_len"]
     need(put or (carry and length and length % 32 == 0) or length == 0, "payload length is wrong")
-    need(len(r["chunk_crcs"]) == -(-length // CHUNK), "chunk count does not follow from its payload")
+    need(len(r["chunk_crcs"]) == -(-length // CHUNK), "chunk count is not that of its payload")
     need(r["lap"] >= 1 and r["lsn"] >= 1, "lap or LSN is zero")
     need(r["victim_lap"] != 0 or r["victim_zone"] == 0, "victim has a zone and no lap")
     need(r["victim_lap"] == 0 or keyed, "kind has no victims")
@@ -312,7 +316,8 @@ def _check_record(r, f, data, store_id):
         _need_zero(data[r["header_len"] : BLOCK], "padding of a void")
     else:
         need(r["record_len"] == end, "length does not follow from its payload")
-        _need_zero(data[r["header_len"] : min(r["payload_at"], len(data))], "padding before the payload")
+        gap = data[r["header_len"] : min(r["payload_at"], len(data))]
+        _need_zero(gap, "padding before the payload")
     need(r["record_len"] <= len(data), "ends beyond its zone")
 
 
