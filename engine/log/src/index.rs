@@ -264,7 +264,8 @@ impl IndexBuilder {
             self.versions.into_iter().zip(self.kills).zip(index.shards.iter()).collect();
         let share = work.len().div_ceil(threads);
         let build = |part: &mut [Share<'_>]| {
-            for ((versions, kills), shard) in part {
+            for ((versions, kills), shard) in part.iter_mut().filter(|share| !share.0.0.is_empty())
+            {
                 build_shard(std::mem::take(versions), kills, &mut shard.write());
             }
         };
@@ -282,9 +283,6 @@ impl IndexBuilder {
 }
 
 fn build_shard(mut versions: Vec<Version>, kills: &mut [(KeyHash, u64)], shard: &mut Shard) {
-    if versions.is_empty() {
-        return;
-    }
     versions.sort_unstable_by_key(|version| {
         (place(&version.hash).1, version.hash.0, std::cmp::Reverse(version.lsn))
     });

@@ -79,6 +79,8 @@ pub struct Recovery {
     slots: Vec<Slots>,
     /// Number of the last checkpoint on each volume.
     sequences: Vec<u64>,
+    /// And the incarnation that it speaks for.
+    pub(crate) incarnations: Vec<u64>,
     /// The newest of the store.
     pub(crate) checkpoint: Option<Checkpoint>,
     /// Carry records: the newest last, unless a longer series was written here before.
@@ -113,6 +115,7 @@ impl Recovery {
             purposes: HashMap::new(),
             slots: volumes.map(|_| [None, None]).collect(),
             sequences: vec![0; usize::from(geometry.volume_count())],
+            incarnations: vec![0; usize::from(geometry.volume_count())],
             checkpoint: None,
             journal: Vec::new(),
             incarnation_max: 0,
@@ -248,6 +251,7 @@ impl Recovery {
             return self.find(Finding::Checkpoint { volume });
         };
         self.sequences[usize::from(volume)] = found.sequence;
+        self.incarnations[usize::from(volume)] = found.incarnation;
         // Numbers are not given twice, whoever gave them.
         self.incarnation_max = self.incarnation_max.max(found.incarnation);
         self.lsn_max = self.lsn_max.max(found.next_lsn - 1);
@@ -335,7 +339,7 @@ impl Recovery {
             let servable = matches!(meta.state, ZoneState::Sealed | ZoneState::Open);
             directory.set_lap(zone as u32, meta.lap, servable);
         }
-        self.report.objects = directory.index_size().0 as u64;
+        self.report.objects = directory.entry_count() as u64;
         self.report.clock_held_ms = clock.held_ms();
         let volumes = self.sequences.iter().zip(&self.is_missing);
         let state = LogState {
