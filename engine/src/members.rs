@@ -4,10 +4,12 @@
 
 use crate::error::OpenError;
 use crate::patience;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tapeloop_format::{
-    BLOCK, FormatError, StoreGeometry, StoreId, Structure, VOLUME_COUNT_MAX, VolumeHeader,
+    BLOCK, CHECKPOINT_SLOTS, Checkpoint, FormatError, StoreGeometry, StoreId, Structure,
+    VOLUME_COUNT_MAX, VolumeHeader,
 };
 use tapeloop_io::{VolumeError, VolumeFile};
 
@@ -142,5 +144,27 @@ fn read_header_now(path: &Path) -> Result<VolumeHeader, OpenError> {
     if found < expected {
         return Err(OpenError::Truncated { path, expected, found });
     }
-    Ok(header)
+    check_body(&volume, &header.store_id)
+        .map_err(failed)?
+        .map_or(Ok(header), |error| Err(refuse(error)))
+}
+
+/// A header over the body of another store: its checkpoints are whole, and name that store. Opened,
+/// it would be an empty store, and its objects written over.
+fn check_body(volume: &VolumeFile, store_id: &StoreId) -> io::Result<Option<FormatError>> {
+    let mut stranger = None;
+    for offset in CHECKPOINT_SLOTS {
+        let mut block = vec![0; BLOCK];
+        volume.read_at(&mut block, offset)?;
+        match Checkpoint::decode(&block, store_id) {
+            Ok(_) => return Ok(None),
+            Err(error @ FormatError::ForeignStore { found, .. })
+                if Checkpoint::decode(&block, &found).is_ok() =>
+            {
+                stranger = Some(error);
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(stranger)
 }

@@ -11,7 +11,6 @@ use crate::live::Live;
 use crate::members::Members;
 use crate::options::Options;
 use crate::recovery;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tapeloop_format::{Checkpoint, KeyHasher, StoreId};
@@ -68,6 +67,14 @@ pub(crate) fn open(options: Options) -> Result<(Arc<Shared>, RecoverySummary), O
     let recovery = recovery::read_all(recovery, &volumes)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (log, clock, report) = recovery.finish(options.groups.clone(), machine_time(), threads);
+    if report.clock_held_ms > 0 {
+        let held_ms = report.clock_held_ms;
+        tracing::warn!(
+            held_ms,
+            "the wall clock is further ahead than a store may have been away: \
+            store time counts less, so nothing expires by it. Check the clock of this machine"
+        );
+    }
     let there = volumes.iter().flatten().count();
     // An object passes through the arena whole, and half of it is for everybody else.
     let arena_share = (options.arena_bytes / ARENA_BLOCK as u64 / 2 - 1) * ARENA_BLOCK as u64;
@@ -111,9 +118,7 @@ fn open_all(members: &Members) -> Result<Vec<Option<Arc<VolumeFile>>>, OpenError
             volumes.push(None);
             continue;
         };
-        // A bare file name has an empty parent.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        probe::probe(folder.unwrap_or(Path::new(".")))?;
+        probe::probe(path)?;
         volumes.push(Some(Arc::new(VolumeFile::open_direct(path)?)));
     }
     Ok(volumes)

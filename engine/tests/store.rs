@@ -295,6 +295,7 @@ fn foreign_newer_and_truncated_files_are_refused_and_left_as_they_are() {
         ("newer", newer),
         ("truncated", good[..good.len() - 4096].to_vec()),
         ("cut short", good[..5000].to_vec()),
+        ("another store's header, both copies", under_the_header_of_another_store(&good)),
     ];
     for (name, bytes) in cases {
         std::fs::write(&store.path, &bytes).expect("written");
@@ -302,6 +303,15 @@ fn foreign_newer_and_truncated_files_are_refused_and_left_as_they_are() {
         assert_eq!(error.to_string().lines().count(), 1, "{error}");
         assert!(std::fs::read(&store.path).expect("bytes") == bytes, "{name} was touched");
     }
+}
+
+fn under_the_header_of_another_store(body: &[u8]) -> Vec<u8> {
+    let other = std::fs::read(&Store::new().path).expect("bytes");
+    let mut bytes = body.to_vec();
+    let last = bytes.len() - 4096;
+    bytes[..4096].copy_from_slice(&other[..4096]);
+    bytes[last..].copy_from_slice(&other[last..]);
+    bytes
 }
 
 #[test]

@@ -246,12 +246,15 @@ fn print_banner(
 
 /// Says what would be done, after trying what can be tried without doing it.
 fn check(config: &Config) -> Result<(), AppError> {
-    let machines = config.data.iter().map(|path| probe::probe(nearest_directory(path)));
-    let machines = machines.collect::<Result<Vec<_>, _>>()?;
+    let volumes = store::volumes(config);
+    let place = |path: &PathBuf| match path.exists() {
+        true => probe::probe(path),
+        false => probe::probe(nearest_directory(path)),
+    };
+    let machines = volumes.iter().map(place).collect::<Result<Vec<_>, _>>()?;
     let machine = machines.first().expect("a store has a place");
     drop(net::bind(&data_plane(config))?);
     drop(bind_admin(config)?);
-    let volumes = store::volumes(config);
     let list = store::list(&volumes);
     if store::exists(config) {
         let degraded = if config.degraded { ", whichever of them are there" } else { "" };

@@ -33,7 +33,7 @@ pub struct Capabilities {
     pub registered_buffers: bool,
     /// RLIMIT_MEMLOCK, bytes; `None` is unlimited.
     pub memlock_bytes: Option<u64>,
-    /// Alignment the directory's file system asks of direct transfers: memory and offset.
+    /// Alignment the file system or device asks of direct transfers: memory and offset.
     pub direct_alignment: Option<(u32, u32)>,
 }
 
@@ -57,39 +57,43 @@ pub enum ProbeError {
         /// The missing operation or feature.
         operation: &'static str,
     },
-    /// The directory's file system takes no direct transfers.
+    /// The file system takes no direct transfers.
     #[error(transparent)]
     Volume(#[from] VolumeError),
     /// The trial file or the trial read failed.
-    #[error("cannot {doing} in {}: {source}", path.display())]
+    #[error("cannot {doing} at {}: {source}", path.display())]
     Io {
         /// What was tried.
         doing: &'static str,
-        /// The directory.
+        /// The directory or volume.
         path: PathBuf,
         /// The cause.
         source: io::Error,
     },
     /// The ring read other bytes than were written.
-    #[error("a direct read through io_uring in {} returned wrong bytes", path.display())]
+    #[error("a direct read through io_uring at {} returned wrong bytes", path.display())]
     WrongBytes {
-        /// The directory.
+        /// The directory or volume.
         path: PathBuf,
     },
 }
 
-/// Tries everything once, with a nameless file in `dir`. Leaves nothing behind.
-pub fn probe(dir: &Path) -> Result<Capabilities, ProbeError> {
+/// Tries everything once: on a volume that exists by reading its first block, in a directory with a
+/// nameless file. Leaves nothing behind, and needs no free space where a volume exists.
+pub fn probe(place: &Path) -> Result<Capabilities, ProbeError> {
     let (mut ring, ring_flags) = ring_setup::build(ENTRIES).map_err(|source| {
         let explanation = explain(source.raw_os_error().unwrap_or(0), &Setting::read());
         ProbeError::Ring { explanation, source }
     })?;
     let kernel = kernel_release();
     check_operations(&ring, &kernel)?;
-    let file = open_nameless(dir)?;
-    check_alignment(&file, dir)?;
+    let file = match place.is_dir() {
+        true => trial_file(place)?,
+        false => open_volume(place)?,
+    };
+    check_alignment(&file, place)?;
     let direct_alignment = direct_alignment(&file);
-    check_direct_read(&mut ring, &file, dir)?;
+    check_direct_read(&mut ring, &file, place)?;
     let registered_buffers = can_register(&ring);
     let memlock_bytes = Setting::read().memlock_bytes;
     Ok(Capabilities { kernel, ring_flags, registered_buffers, memlock_bytes, direct_alignment })
@@ -124,7 +128,27 @@ fn check_operations(ring: &IoUring, kernel: &str) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// A direct file that vanishes when closed.
+/// A volume, not locked: it may be in use.
+fn open_volume(path: &Path) -> Result<File, ProbeError> {
+    match OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path) {
+        Ok(file) => Ok(file),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            Err(VolumeError::NoDirectIo { path: path.into() }.into())
+        }
+        Err(source) => Err(ProbeError::Io { doing: "open a volume", path: path.into(), source }),
+    }
+}
+
+/// A direct file with one block in it, that vanishes when closed.
+fn trial_file(dir: &Path) -> Result<File, ProbeError> {
+    let failed = |doing| move |source| ProbeError::Io { doing, path: dir.into(), source };
+    let file = open_nameless(dir)?;
+    let mut block = AlignedBuf::zeroed(BLOCK);
+    block.fill(0xA5);
+    file.write_all_at(&block, 0).map_err(failed("write a block"))?;
+    Ok(file)
+}
+
 fn open_nameless(dir: &Path) -> Result<File, ProbeError> {
     let failed = |source| ProbeError::Io { doing: "make a file", path: dir.into(), source };
     match open_trial(dir, libc::O_DIRECT) {
@@ -153,11 +177,11 @@ fn open_trial(dir: &Path, flags: i32) -> io::Result<File> {
     }
 }
 
-fn check_direct_read(ring: &mut IoUring, file: &File, dir: &Path) -> Result<(), ProbeError> {
-    let failed = |doing| move |source| ProbeError::Io { doing, path: dir.into(), source };
-    let mut written = AlignedBuf::zeroed(BLOCK);
-    written.fill(0xA5);
-    file.write_all_at(&written, 0).map_err(failed("write a block"))?;
+/// The ring must read what an ordinary direct read finds.
+fn check_direct_read(ring: &mut IoUring, file: &File, place: &Path) -> Result<(), ProbeError> {
+    let failed = |doing| move |source| ProbeError::Io { doing, path: place.into(), source };
+    let mut expected = AlignedBuf::zeroed(BLOCK);
+    file.read_exact_at(&mut expected, 0).map_err(failed("read a block"))?;
     let mut read = AlignedBuf::zeroed(BLOCK);
     let fd = types::Fd(file.as_raw_fd());
     let entry = opcode::Read::new(fd, read.as_mut_ptr(), BLOCK as u32).offset(0).build();
@@ -182,8 +206,8 @@ fn check_direct_read(ring: &mut IoUring, file: &File, dir: &Path) -> Result<(), 
         let source = io::Error::from_raw_os_error(-completion.result());
         return Err(failed("read a block through io_uring")(source));
     }
-    if completion.result() as usize != BLOCK || *read != *written {
-        return Err(ProbeError::WrongBytes { path: dir.into() });
+    if completion.result() as usize != BLOCK || *read != *expected {
+        return Err(ProbeError::WrongBytes { path: place.into() });
     }
     Ok(())
 }

@@ -15,6 +15,17 @@ fn the_probe_passes_here_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_volume_is_probed_by_reading_it_and_stays_as_it_is() {
+    let dir = scratch();
+    let path = dir.path().join("volume");
+    std::fs::write(&path, [7; 8192]).unwrap();
+    let found = probe(&path).map(|found| found.kernel);
+    assert!(!found.unwrap().is_empty());
+    assert_eq!(std::fs::read(&path).unwrap(), [7; 8192]);
+    assert_eq!(names_in(&dir).len(), 1);
+}
+
+#[test]
 fn a_missing_directory_is_named() {
     let dir = scratch();
     let missing = dir.path().join("missing");
