@@ -12,17 +12,23 @@ use tapeloop_format::{
 };
 
 impl Recovery {
-    pub(crate) fn adopt_scan(&mut self, zone: u32, scan: Scan, recovered: &mut Recovered) {
+    pub(crate) fn adopt_scan(&mut self, zone: u32, mut scan: Scan, recovered: &mut Recovered) {
         self.report.zones_scanned += 1;
         self.report.bytes_scanned += scan.bytes_read;
-        let end = scan.end();
-        let lsn_before = recovered.next_lsn;
-        self.judge_holes(zone, &scan, recovered);
         let mut listed = Vec::new();
         let mut kills = scan.carried.clone();
         let mut lsns = (u64::MAX, 0);
+        let mut end = scan.end();
+        if let Some((lsn, bytes)) = self.owed_carry(zone, &scan, &mut kills) {
+            lsns = (lsn, lsn);
+            end = end.max(BLOCK as u64 + bytes.len() as u64);
+            scan.mend_start(bytes.len() as u64);
+            recovered.repairs.push(Repair { zone, offset: BLOCK as u64, bytes });
+        }
+        let lsn_before = recovered.next_lsn;
+        self.judge_holes(zone, &scan, recovered);
         if recovered.next_lsn > lsn_before {
-            lsns = (lsn_before, recovered.next_lsn - 1);
+            lsns = (lsns.0.min(lsn_before), lsns.1.max(recovered.next_lsn - 1));
         }
         let lap = scan.zone.lap;
         for found in scan.found {
@@ -49,10 +55,7 @@ impl Recovery {
         for kill in &kills {
             self.builder.add_kill(kill.key_hash, kill.lsn);
         }
-        let mut used = end.max(scan.durable_len);
-        if listed.is_empty() && kills.is_empty() && used == BLOCK as u64 {
-            used += self.repair_carry(zone, lap, &mut kills, &mut lsns, recovered);
-        }
+        let used = end.max(scan.durable_len);
         let meta = &mut self.zones[zone as usize];
         meta.record_count = listed.len() as u32;
         meta.used_len = used;
@@ -61,30 +64,31 @@ impl Recovery {
         recovered.open.insert(zone, open);
     }
 
-    /// A zone that was opened but has not got its carry record: the journal still has it.
-    fn repair_carry(
+    /// A zone that was opened but has not got its carry record: the journal still has it. Its LSN
+    /// and bytes; its kills are added to those of the zone.
+    fn owed_carry(
         &mut self,
         zone: u32,
-        lap: u64,
+        scan: &Scan,
         kills: &mut Vec<Kill>,
-        lsns: &mut (u64, u64),
-        recovered: &mut Recovered,
-    ) -> u64 {
+    ) -> Option<(u64, Vec<u8>)> {
         // A preparation that a crash ended before its header may have left a journal for the same
         // lap: the position tells.
-        let position = self.zones[zone as usize].base_position + BLOCK as u64;
+        let position = scan.zone.base_position + BLOCK as u64;
         let is_here = |(header, _): &&(RecordHeader, _)| {
-            (header.zone, header.lap, header.position) == (zone, lap, position)
+            (header.zone, header.lap, header.position) == (zone, scan.zone.lap, position)
         };
-        let Some((header, record)) = self.journal.iter().find(is_here) else { return 0 };
-        kills.extend(carried(header, record));
-        self.report.kills_from_journal += kills.len() as u32;
-        *lsns = (header.lsn, header.lsn);
+        let (header, record) = self.journal.iter().find(is_here)?;
+        let first = scan.found.first().map_or(u64::MAX, |found| found.offset);
+        if first < BLOCK as u64 + record.len() as u64 {
+            return None;
+        }
+        let owed = carried(header, record);
+        self.report.kills_from_journal += owed.len() as u32;
+        kills.extend(owed);
         // Its incarnation is of the past; below the durable length of the checkpoint that follows
         // that is no matter.
-        let (offset, bytes) = (BLOCK as u64, record.clone());
-        recovered.repairs.push(Repair { zone, offset, bytes });
-        record.len() as u64
+        Some((header.lsn, record.clone()))
     }
 
     fn judge_holes(&mut self, zone: u32, scan: &Scan, recovered: &mut Recovered) {
@@ -93,6 +97,7 @@ impl Recovery {
             let behind = scan.found.iter().filter(|found| found.offset >= hole.to);
             let durable_behind =
                 behind.map(|found| found.header.lsn).any(|lsn| lsn <= recovered.durable_lsn);
+            let durable_behind = durable_behind && !scan.is_unsure;
             let durable_to = match durable_behind {
                 true => hole.to,
                 false => hole.to.min(scan.durable_len),

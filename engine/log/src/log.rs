@@ -133,6 +133,8 @@ pub struct Log {
     pub(crate) orphans: BTreeMap<u64, Orphans>,
     pub(crate) next_orphans: u64,
     pub(crate) ghosts: Ghosts,
+    /// Laps of which nobody knows whether their header is on the drive.
+    pub(crate) unsure_laps: Vec<ZoneLap>,
     pub(crate) next_base_position: u64,
     pub(crate) stats: LogStats,
     pub(crate) phase: Phase,
@@ -189,6 +191,7 @@ impl Log {
             orphans: BTreeMap::new(),
             next_orphans: 0,
             ghosts: Ghosts::default(),
+            unsure_laps: Vec::new(),
             next_base_position: state.next_base_position,
             stats: LogStats::default(),
             phase: Phase::Starting { checkpoint: false },

@@ -339,7 +339,7 @@ impl Log {
         let prepare = self.prepare_mut(volume);
         let (zone, class, opened_ms) = (prepare.zone, prepare.class, prepare.opened_ms);
         let base_position = prepare.base_position;
-        let carry = std::mem::take(&mut prepare.carry);
+        let carry = prepare.carry.clone();
         let meta = &mut self.zones[zone as usize];
         self.ghosts.forget_zone(ZoneLap { zone, lap: meta.lap });
         meta.lap += 1;
@@ -417,13 +417,15 @@ impl Log {
             }
             Step::Header => {
                 // The new lap may be there or not.
+                let lap = self.zones[zone as usize].lap + 1;
+                self.unsure_laps.push(ZoneLap { zone, lap });
                 self.add_orphans(volume, prepare.kills, &prepare.adopted);
                 self.keep_old_lap(zone);
                 self.directory.set_lap(zone, self.zones[zone as usize].lap, false);
             }
             Step::Carry => {
                 let open = self.open.get_mut(&zone).expect("just opened");
-                open.carry_lost(prepare.carry_lsn);
+                open.carry_lost(prepare.carry_lsn, prepare.carry);
                 let kills = open.kills.clone();
                 self.add_orphans(volume, kills, &prepare.adopted);
                 self.close_zone(zone);

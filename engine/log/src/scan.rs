@@ -29,9 +29,13 @@ pub(crate) struct Found {
 /// The scan of one zone.
 pub(crate) struct Scan {
     pub(crate) zone: ZoneHeader,
-    /// Durable and contiguous up to here, says the checkpoint; records above must be this young.
+    /// Durable and contiguous up to here, says the checkpoint.
     pub(crate) durable_len: u64,
+    /// Up to here a record counts whoever wrote it; above it must be this young.
+    pub(crate) counted_len: u64,
     incarnation_min: u64,
+    /// Nothing is known of what was durable on the volume: what is invalid is torn.
+    pub(crate) is_unsure: bool,
     /// Where records end at the latest, from the start of the zone.
     limit: u64,
     /// The zone takes no more records and is to be sealed.
@@ -71,7 +75,9 @@ impl Scan {
         Scan {
             zone,
             durable_len,
+            counted_len: durable_len,
             incarnation_min,
+            is_unsure: false,
             limit,
             closing: false,
             window: WINDOW,
@@ -157,7 +163,7 @@ impl Scan {
             return Err(FormatError::Truncated { what, needed: record_len, found });
         }
         self.lsn_max = self.lsn_max.max(header.lsn);
-        if self.cursor >= self.durable_len && header.incarnation < self.incarnation_min {
+        if self.cursor >= self.counted_len && header.incarnation < self.incarnation_min {
             return Err(FormatError::Misplaced {
                 what: tapeloop_format::Structure::Record,
                 field: "incarnation",
@@ -225,6 +231,13 @@ impl Scan {
             Some(hole) if hole.to == from => hole.to = self.cursor,
             _ => self.holes.push(Hole { from, to: self.cursor, cause }),
         }
+    }
+
+    /// The record that belongs to the zone's start lies there now: there is no hole any more.
+    pub(crate) fn mend_start(&mut self, len: u64) {
+        let to = BLOCK as u64 + len;
+        self.holes.iter_mut().for_each(|hole| hole.from = hole.from.max(to));
+        self.holes.retain(|hole| hole.from < hole.to);
     }
 
     /// End of the last valid record.

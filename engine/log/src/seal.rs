@@ -52,6 +52,11 @@ impl Log {
         let meta = &self.zones[zone as usize];
         let (lap, base_position) = (meta.lap, meta.base_position);
         for hole in self.open[&zone].holes.clone() {
+            if let Some(carry) = hole.carry {
+                let purpose = Purpose::Void { zone, lsns: [hole.lsn; 2] };
+                self.want_zone_write(zone, hole.offset, carry, purpose);
+                continue;
+            }
             let lsn = self.take_lsn();
             let place = ZoneLap { zone, lap };
             let position = base_position + hole.offset;
@@ -179,8 +184,12 @@ impl Log {
             zone_lap: ZoneLap { zone: *zone, lap: self.zones[*zone as usize].lap },
             durable_len: open.durable_len,
         });
-        let open_zones: Vec<OpenZoneMark> = marks.collect();
-        assert!(open_zones.len() <= OPEN_ZONES_MAX, "an unnamed open zone could not be recovered");
+        let mut open_zones: Vec<OpenZoneMark> = marks.collect();
+        let room = OPEN_ZONES_MAX.checked_sub(open_zones.len());
+        let room = room.expect("an unnamed open zone could not be recovered");
+        // If the lap has begun on the drive after all, nothing is wrong with that.
+        let unsure = self.unsure_laps.iter().take(room);
+        open_zones.extend(unsure.map(|lap| OpenZoneMark { zone_lap: *lap, durable_len: 0 }));
         let prepares = self.volumes.iter().filter_map(|own| own.prepare.as_ref());
         let next_base_position =
             prepares.map(|prepare| prepare.base_position).fold(self.next_base_position, u64::min);

@@ -94,13 +94,16 @@ struct Placed {
     durable: bool,
 }
 
-/// A stretch of the zone that may hold a record which must not be found.
-#[derive(Clone, Copy, Debug)]
+/// A stretch of the zone that may hold what was written to it or not.
+#[derive(Clone, Debug)]
 pub(crate) struct Hole {
     /// Of the record.
     pub(crate) lsn: u64,
     pub(crate) offset: u64,
     pub(crate) len: u64,
+    /// The carry record of the lap is written again: as long as the zone has no footer only the
+    /// journal has its kills. Any other record must not be found.
+    pub(crate) carry: Option<Vec<u8>>,
 }
 
 /// The part of a zone's state that exists only while it is open.
@@ -119,7 +122,7 @@ pub(crate) struct OpenZone {
     /// it.
     pub(crate) footer_failed: bool,
     placed: VecDeque<Placed>,
-    /// What failed writes left; voids go over it before the footer is written.
+    /// What failed writes left; it is written over before the footer is written.
     pub(crate) holes: Vec<Hole>,
     /// Voids that are not durable yet.
     pub(crate) voids_left: usize,
@@ -226,7 +229,7 @@ impl OpenZone {
         placed.durable = durable;
         if !durable {
             let Placed { lsn, offset, len, .. } = *placed;
-            self.holes.push(Hole { lsn, offset, len });
+            self.holes.push(Hole { lsn, offset, len, carry: None });
         }
         while self.placed.front().is_some_and(|first| first.durable) {
             let first = self.placed.pop_front().expect("front was just seen");
@@ -245,9 +248,10 @@ impl OpenZone {
     }
 
     /// The carry record may be there or not.
-    pub(crate) fn carry_lost(&mut self, lsn: u64) {
-        let block = BLOCK as u64;
-        self.holes.push(Hole { lsn, offset: block, len: self.used - block });
+    pub(crate) fn carry_lost(&mut self, lsn: u64, carry: Vec<u8>) {
+        let (offset, len) = (BLOCK as u64, carry.len() as u64);
+        assert_eq!(offset + len, self.used, "nobody appends before the carry is durable");
+        self.holes.push(Hole { lsn, offset, len, carry: Some(carry) });
     }
 
     /// Nobody appends before this.

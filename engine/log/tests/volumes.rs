@@ -196,6 +196,7 @@ fn a_slow_volume_is_avoided_while_another_can_take_records() {
     let slow = store.volume_of("first");
     store.log().avoid_volume(slow, true);
     assert!(store.log().volume_stats(slow).is_avoided);
+    let open = store.log().volume_stats(slow).zones_open;
     store.freeze(slow, true);
     for step in 0..20 {
         let key = format!("seg/{step}");
@@ -203,6 +204,7 @@ fn a_slow_volume_is_avoided_while_another_can_take_records() {
         store.put(&key, 1, len, HOUR_MS).expect("the other volume answers");
         assert_ne!(store.volume_of(&key), slow, "{key}");
     }
+    assert_eq!(store.log().volume_stats(slow).zones_open, open, "no zone is opened there either");
     store.freeze(slow, false);
     store.log().avoid_volume(slow, false);
     let fast = (20..40).filter(|step| {
@@ -362,6 +364,17 @@ fn a_fence_in_any_step_of_a_preparation_loses_no_kill() {
 }
 
 #[test]
+fn a_dead_drive_is_found_out_before_all_its_zones_are_tried() {
+    let mut store = Store::new(2, 40);
+    store.refuse_volume(0, true);
+    for step in 0..20 {
+        store.put(&format!("seg/{step}"), 1, LARGE, HOUR_MS).expect("the other volume is well");
+    }
+    assert!(store.log().fenced(0).is_some());
+    assert!(store.log().volume_stats(0).zones_bad <= 4);
+}
+
+#[test]
 fn a_volume_that_refuses_everything_is_fenced() {
     let mut store = Store::new(2, 8);
     store.put("first", 1, 500, HOUR_MS).expect("room");
@@ -422,6 +435,105 @@ fn a_volume_that_refuses_at_start_is_fenced_and_the_others_serve() {
         assert_eq!(store.look("new"), Seen::Version(1));
         assert_eq!(store.report.findings, []);
     }
+}
+
+/// A record that nobody was told of is in the cache of a drive when the process dies, and the drive
+/// then refuses to flush. Nothing that the start said about it may cost the older version.
+#[test]
+fn what_a_failed_start_left_in_doubt_is_torn_and_no_damage() {
+    let mut store = Store::new(2, 8);
+    store.put("key", 1, 9000, HOUR_MS).expect("room");
+    let sound = store.volume_of("key");
+    let failing = 1 - sound;
+    store.put("other", 1, LARGE, HOUR_MS).expect("room");
+    store.log().avoid_volume(sound, true);
+    store.put("here", 1, 500, HOUR_MS).expect("room");
+    assert_eq!(store.volume_of("here"), failing);
+    store.hold_flushes(failing, true);
+    store.begin_put("key", 2, 9000, HOUR_MS);
+    store.run();
+    store.hold_flushes(failing, false);
+    store.fail_flushes(failing, true);
+    store.recover_again();
+    assert!(store.log().fenced(failing).is_some());
+    assert_eq!(store.look("key"), Seen::Version(2), "the drive still reads it");
+    store.put("there", 1, 500, HOUR_MS).expect("the other volume is well");
+    store.fail_flushes(failing, false);
+    store.tear(failing);
+    store.crash(Keep::Durable);
+    assert_eq!(store.report.findings, [], "nothing of it had been promised");
+    assert_eq!(store.look("key"), Seen::Version(1));
+    for kept in ["here", "there", "other"] {
+        assert_eq!(store.look(kept), Seen::Version(1), "{kept}");
+    }
+}
+
+/// The carry record of a new lap is refused: until its kills are safe elsewhere the journal is all
+/// there is, at whatever step the power fails.
+#[test]
+fn a_refused_carry_record_loses_no_kill() {
+    for step in 0..12 {
+        for keep in [Keep::Durable, Keep::Everything] {
+            let mut store = Store::new(1, 6);
+            store.put("key", 1, LARGE, 10 * HOUR_MS).expect("room");
+            store.put("key", 2, LARGE, MINUTE_MS).expect("room");
+            let killer = store.place_of("key");
+            store.pass(2 * MINUTE_MS);
+            store.refuse_carries(true);
+            let carried = store.log().stats().kills_carried;
+            for fill in 0.. {
+                assert!(fill < 100, "the zone is never reused");
+                store.begin_put(&format!("fill/{fill}"), 1, LARGE, 10 * MINUTE_MS);
+                while store.log().volume_stats(0).zones_bad == 0 && store.step() {}
+                if store.log().volume_stats(0).zones_bad > 0 {
+                    break;
+                }
+                store.advance(MINUTE_MS);
+            }
+            assert!(store.log().stats().kills_carried > carried, "a carry record was refused");
+            assert_eq!(store.lap_of(killer.0), killer.1 + 1);
+            store.refuse_carries(false);
+            for _ in 0..step {
+                store.step();
+            }
+            store.crash(keep);
+            assert_eq!(store.look("key"), Seen::Nothing, "step {step}, {keep:?}");
+            for fill in 0..40 {
+                store.put(&format!("more/{fill}"), 1, LARGE, MINUTE_MS).expect("room");
+                store.pass(MINUTE_MS / 2);
+            }
+            store.crash(keep);
+            assert_eq!(store.look("key"), Seen::Nothing, "later, step {step}, {keep:?}");
+        }
+    }
+}
+
+#[test]
+fn a_refused_zone_header_that_landed_is_no_damage() {
+    let mut store = Store::new(1, 8);
+    for step in 0..10 {
+        store.put(&format!("seg/{step}"), 1, LARGE, MINUTE_MS).expect("room");
+        store.pass(MINUTE_MS / 2);
+    }
+    store.refuse_headers(true);
+    let bad = (10..14).filter(|step| {
+        let _ = store.put(&format!("seg/{step}"), 1, LARGE, MINUTE_MS);
+        store.log().volume_stats(0).zones_bad > 0
+    });
+    assert!(bad.count() > 0, "no zone was to be opened");
+    store.refuse_headers(false);
+    store.crash(Keep::Everything);
+    assert_eq!(store.report.findings, []);
+}
+
+#[test]
+fn a_volume_with_the_body_of_another_store_is_told_from_an_empty_one() {
+    let mut store = Store::new(2, 8);
+    store.put("key", 1, 500, HOUR_MS).expect("room");
+    store.spoil_checkpoints(1);
+    assert_eq!(store.recover_as_another().foreign_volumes, [0]);
+    store.recover_again();
+    assert_eq!(store.report.foreign_volumes, []);
 }
 
 /// Both drives write their checkpoints at their own pace: whichever is the newest tells, and an

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tapeloop_format::{
-    BLOCK, CHECKPOINT_SLOTS, CHUNK, Checkpoint, FooterTrailer, Geometry, KeyHash, KeyHasher,
-    RecordHeader, RecordKind, StoreGeometry, StoreId, ZoneHeader, chunk_crc,
+    BLOCK, CHECKPOINT_SLOTS, CHUNK, Checkpoint, DATA_OFFSET, FooterTrailer, Geometry, KeyHash,
+    KeyHasher, RecordHeader, RecordKind, StoreGeometry, StoreId, ZoneHeader, chunk_crc,
 };
 use tapeloop_log::{
     Append, AppendError, Directory, Event, IoFailure, IoOp, Log, MachineTime, Op, Put, Recovery,
@@ -58,6 +58,10 @@ struct Refuses {
     record_once: bool,
     /// From, to.
     stretch: Option<(u64, u64)>,
+    /// Carry records in their zones.
+    carries: bool,
+    /// Zone headers, which land all the same.
+    headers: bool,
 }
 
 struct Drive {
@@ -120,13 +124,17 @@ impl Drive {
                 }
                 if refused { Err(REFUSED) } else { Ok(Vec::new()) }
             }
-            Request::Write { offset, bytes } => match self.refuses(offset, is_void(&bytes)) {
-                true => Err(REFUSED),
-                false => {
+            Request::Write { offset, bytes } => {
+                let is_header = ZoneHeader::decode(&bytes, &STORE_ID).is_ok();
+                let refuses_header = self.refuses.headers && is_header;
+                let is_void = is_kind(&bytes, RecordKind::Void);
+                let is_carry = offset >= DATA_OFFSET && is_kind(&bytes, RecordKind::Carry);
+                let refused = self.refuses(offset, is_void) || self.refuses.carries && is_carry;
+                if !refused {
                     self.land(offset, &bytes);
-                    Ok(Vec::new())
                 }
-            },
+                if refused || refuses_header { Err(REFUSED) } else { Ok(Vec::new()) }
+            }
             Request::Flush { .. } if self.fails_flushes => Err(REFUSED),
             Request::Flush { covers } => {
                 for (at, len) in self.unflushed.drain(..covers) {
@@ -155,9 +163,9 @@ impl Drive {
     }
 }
 
-fn is_void(bytes: &[u8]) -> bool {
+fn is_kind(bytes: &[u8], kind: RecordKind) -> bool {
     let header = RecordHeader::decode(bytes, STORE_ID.salt());
-    header.is_ok_and(|header| header.kind == RecordKind::Void)
+    header.is_ok_and(|header| header.kind == kind)
 }
 
 pub(crate) struct Store {
@@ -434,6 +442,15 @@ impl Store {
         self.drives.iter_mut().for_each(|drive| drive.refuses.record_once = true);
     }
 
+    pub(crate) fn refuse_carries(&mut self, carries: bool) {
+        self.drives.iter_mut().for_each(|drive| drive.refuses.carries = carries);
+    }
+
+    /// Zone headers are refused and land all the same.
+    pub(crate) fn refuse_headers(&mut self, headers: bool) {
+        self.drives.iter_mut().for_each(|drive| drive.refuses.headers = headers);
+    }
+
     pub(crate) fn refuse_zone(&mut self, zone: u32) {
         let from = self.geometry.zone_offset(zone);
         let volume = self.geometry.volume_of(zone);
@@ -442,6 +459,25 @@ impl Store {
 
     pub(crate) fn refuse_nothing(&mut self) {
         self.drives.iter_mut().for_each(|drive| drive.refuses = Refuses::default());
+    }
+
+    /// Of all that a drive has not flushed only the first block of each write lasts.
+    pub(crate) fn tear(&mut self, volume: u16) {
+        let drive = self.drive(volume);
+        for (at, _) in drive.unflushed.drain(..) {
+            drive.durable[at..at + BLOCK].copy_from_slice(&drive.seen[at..at + BLOCK]);
+        }
+    }
+
+    /// What recovery reports of a volume whose body another store wrote.
+    pub(crate) fn recover_as_another(&self) -> RecoveryReport {
+        let other = StoreId(*b"another store id");
+        let mut recovery = Recovery::new(other, self.geometry, &[]);
+        while let Some(read) = recovery.poll_read() {
+            let seen = &self.drives[usize::from(read.volume)].seen;
+            recovery.read_done(read.id, Ok(&seen[read.offset as usize..][..read.len]));
+        }
+        recovery.finish(Vec::new(), self.machine, 1).2
     }
 
     /// Both checkpoints of a volume are gone.
