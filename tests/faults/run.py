@@ -24,7 +24,7 @@ from harness import machine
 from harness.server import Binaries
 
 MODULES = ("kill9", "powercut", "cut", "io_errors", "vanished", "hung", "two_drives", "hung_p99",
-           "no_space", "clock", "foreign", "second", "checker")
+           "scrub", "no_space", "clock", "foreign", "second", "checker")
 RAM_BYTES = 3 << 30
 
 
