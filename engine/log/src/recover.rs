@@ -81,8 +81,6 @@ pub struct Recovery {
     sequences: Vec<u64>,
     /// And the incarnation that it speaks for.
     pub(crate) incarnations: Vec<u64>,
-    /// Structures on each volume that are this store's, and another one's.
-    known: Vec<(u32, u32)>,
     /// The newest of the store.
     pub(crate) checkpoint: Option<Checkpoint>,
     /// Carry records: the newest last, unless a longer series was written here before.
@@ -118,7 +116,6 @@ impl Recovery {
             slots: volumes.map(|_| [None, None]).collect(),
             sequences: vec![0; usize::from(geometry.volume_count())],
             incarnations: vec![0; usize::from(geometry.volume_count())],
-            known: vec![(0, 0); usize::from(geometry.volume_count())],
             checkpoint: None,
             journal: Vec::new(),
             incarnation_max: 0,
@@ -181,7 +178,6 @@ impl Recovery {
                     let header = ZoneHeader::decode(bytes, &self.store_id)?;
                     header.expect(zone).map(|()| header)
                 });
-                self.know(read.volume, &header);
                 self.facts[zone as usize].header = Some(header);
                 self.judge_zone(zone);
             }
@@ -191,7 +187,6 @@ impl Recovery {
                     trailer.expect(zone, trailer.lap, self.geometry.zone_size())?;
                     Ok(trailer)
                 });
-                self.know(read.volume, &trailer);
                 self.facts[zone as usize].trailer = Some(trailer);
                 self.judge_zone(zone);
             }
@@ -203,23 +198,6 @@ impl Recovery {
                 self.want_scan(zone);
             }
         }
-    }
-
-    /// Whose is it?
-    fn know<T>(&mut self, volume: u16, found: &Result<T, FormatError>) {
-        let (own, foreign) = &mut self.known[usize::from(volume)];
-        match found {
-            Ok(_) => *own += 1,
-            Err(FormatError::ForeignStore { .. }) => *foreign += 1,
-            Err(_) => {}
-        }
-    }
-
-    /// Volumes on which nothing is this store's, and something is another one's.
-    fn foreign_volumes(&self) -> Vec<u16> {
-        let volumes = self.known.iter().zip(0..);
-        let is_foreign = |(own, foreign): (u32, u32)| own == 0 && foreign > 0;
-        volumes.filter(|(known, _)| is_foreign(**known)).map(|(_, volume)| volume).collect()
     }
 
     fn want(&mut self, wanted: Wanted, volume: u16, offset: u64, len: usize) {
@@ -243,7 +221,6 @@ impl Recovery {
 
     fn checkpoint_read(&mut self, volume: u16, slot: usize, bytes: Option<&[u8]>) {
         let found = decode(bytes, |bytes| Checkpoint::decode(bytes, &self.store_id));
-        self.know(volume, &found);
         self.slots[usize::from(volume)][slot] = Some(found);
         let is_read = |volume: &u16| self.slots[usize::from(*volume)].iter().all(Option::is_some);
         let present = self.present();
@@ -331,7 +308,6 @@ impl Recovery {
             let stored = scan.found.iter().map(|found| found.header.stored_ms);
             self.seen_ms = stored.fold(self.seen_ms, u64::max);
         }
-        self.report.foreign_volumes = self.foreign_volumes();
         let newly_missing = self.newly_missing();
         let left_out = if newly_missing { INCARNATIONS_LEFT_OUT } else { 1 };
         let mut recovered = Recovered {

@@ -67,9 +67,6 @@ pub struct RecoveryReport {
     pub zones_free: u32,
     /// Zones whose content does not count, because the store was opened without their volume once.
     pub zones_given_up: u32,
-    /// Volumes under this store's name that hold another store's things and none of this one's:
-    /// nothing should be written to them.
-    pub foreign_volumes: Vec<u16>,
     /// Bytes scanned in open zones.
     pub bytes_scanned: u64,
     /// Torn stretches dropped: writes that had never been acknowledged.

@@ -526,16 +526,6 @@ fn a_refused_zone_header_that_landed_is_no_damage() {
     assert_eq!(store.report.findings, []);
 }
 
-#[test]
-fn a_volume_with_the_body_of_another_store_is_told_from_an_empty_one() {
-    let mut store = Store::new(2, 8);
-    store.put("key", 1, 500, HOUR_MS).expect("room");
-    store.spoil_checkpoints(1);
-    assert_eq!(store.recover_as_another().foreign_volumes, [0]);
-    store.recover_again();
-    assert_eq!(store.report.foreign_volumes, []);
-}
-
 /// Both drives write their checkpoints at their own pace: whichever is the newest tells, and an
 /// older one does no harm.
 #[test]

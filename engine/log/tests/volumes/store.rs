@@ -469,17 +469,6 @@ impl Store {
         }
     }
 
-    /// What recovery reports of a volume whose body another store wrote.
-    pub(crate) fn recover_as_another(&self) -> RecoveryReport {
-        let other = StoreId(*b"another store id");
-        let mut recovery = Recovery::new(other, self.geometry, &[]);
-        while let Some(read) = recovery.poll_read() {
-            let seen = &self.drives[usize::from(read.volume)].seen;
-            recovery.read_done(read.id, Ok(&seen[read.offset as usize..][..read.len]));
-        }
-        recovery.finish(Vec::new(), self.machine, 1).2
-    }
-
     /// Both checkpoints of a volume are gone.
     pub(crate) fn spoil_checkpoints(&mut self, volume: u16) {
         for offset in CHECKPOINT_SLOTS {
