@@ -96,7 +96,7 @@ class Zone:
         self.number, self.state, self.header = number, state, header
         self.trailer, self.entries, self.kills, self.records, self.gaps = None, None, [], {}, []
         self.table_is_good = False
-        self.durable_len, self.listed = 0, {}
+        self.durable_len, self.listed, self.is_sure = 0, {}, True
 
 
 class Store:
@@ -107,9 +107,13 @@ class Store:
         first = volumes[0]
         self.store_id = first.store_id
         self.zone_size, self.zone_count = first.zone_size, first.zone_count
-        points = [p for p in map(self._checkpoint_of, volumes) if p]
+        points = {v.index: self._checkpoint_of(v) for v in volumes}
         age = lambda p: (p["incarnation"], p["store_ms"], p["next_lsn"])
-        self.checkpoint = max(points, key=age, default=None)
+        self.checkpoint = max(filter(None, points.values()), key=age, default=None)
+        # A volume without a checkpoint of the newest incarnation refused to be flushed then.
+        newest = self.checkpoint and self.checkpoint["incarnation"]
+        self.is_sure = {i: not newest or (p or {}).get("incarnation") == newest
+                        for i, p in points.items()}
         self.watermark = self.checkpoint["durable_lsn"] if self.checkpoint else 0
         self.zones, self.journal = {}, {}
         for volume in volumes:
@@ -206,15 +210,16 @@ class Store:
         zone = Zone(number, "open", header)
         point = self.checkpoint
         marks = point["open_zones"] if point else {}
-        durable_len, floor = marks.get((number, header["lap"]), 0), 0
+        counted_len, floor = marks.get((number, header["lap"]), 0), 0
+        zone.is_sure = self.is_sure[volume.index]
+        zone.durable_len = counted_len if zone.is_sure else 0
         if point and self._may_have_been_open(header):
             floor = max(header["incarnation"], point["incarnation"])
-        elif point:
+        elif point and zone.is_sure:
             at += self.zone_size - BLOCK
             why = "the zone was sealed and has no footer"
             self._damaged("footer", volume, at, why, zone=number)
-        self._scan(zone, data, self.zone_size, durable_len, floor)
-        zone.durable_len = durable_len
+        self._scan(zone, data, self.zone_size, counted_len, floor)
         return zone
 
     def _may_have_been_open(self, header):
@@ -242,30 +247,35 @@ class Store:
             self._damaged("footer", volume, at, str(refused), zone=number)
         # Without its tables the records must speak for themselves, payload and all.
         zone.durable_len = trailer["used_len"] if zone.table_is_good else 0
-        self._scan(zone, data, trailer["used_len"], zone.durable_len, 0)
+        self._scan(zone, data, trailer["used_len"], 0, 0)
         return zone
 
-    def _scan(self, zone, data, end, durable_len, floor):
-        """Records by offset, and the gaps between them. `floor`: least incarnation of records at or
-        beyond `durable_len`; those must verify whole, and carry it."""
+    def _scan(self, zone, data, end, counted_len, floor):
+        """Records by offset, and the gaps between them. Records at or beyond the zone's
+        `durable_len` must verify whole; at or beyond `counted_len` they must have at least the
+        incarnation `floor`."""
         at, gap_from = BLOCK, None
         last_end = BLOCK
         while at < end:
-            record = self._record_at(zone, data, at, durable_len, floor)
+            record = self._record_at(zone, data, at)
+            if record and at >= counted_len and record["incarnation"] < floor:
+                record = None
             if record is None:
                 at += BLOCK
                 continue
             if at > last_end:
                 zone.gaps.append({"offset": last_end, "len": at - last_end, "in_front": True})
             zone.records[at] = record
+            self.watermark = max(self.watermark, record["durable_lsn"])
             at += record["record_len"]
             last_end = at
         if zone.trailer is not None and last_end < end:
             zone.gaps.append({"offset": last_end, "len": end - last_end, "in_front": False})
-        elif last_end < durable_len:
-            zone.gaps.append({"offset": last_end, "len": durable_len - last_end, "in_front": False})
+        elif last_end < zone.durable_len:
+            gap = {"offset": last_end, "len": zone.durable_len - last_end, "in_front": False}
+            zone.gaps.append(gap)
 
-    def _record_at(self, zone, data, at, durable_len, floor):
+    def _record_at(self, zone, data, at):
         view = data[at:]
         if bytes(view[:4]) != b"TLRC":
             return None
@@ -292,11 +302,10 @@ class Store:
             record["padding_why"] = None
         except Refused as refused:
             record["padding_why"] = str(refused)
-        if at >= durable_len and (record["payload_why"] or record["incarnation"] < floor):
+        if at >= zone.durable_len and record["payload_why"]:
             return None
         if record["kind"] == "carry":
             record["kills"] = [] if record["payload_why"] else self._kills_of(record, view)
-        self.watermark = max(self.watermark, record["durable_lsn"])
         return record
 
     @staticmethod
@@ -324,6 +333,13 @@ class Store:
                 if why and not self._is_leftover(zone, offset, record):
                     self._damaged_in(zone, offset, why, key=record["key"])
 
+    def _owed_len(self, zone):
+        """Bytes of a carry that is meant for the start of this lap of the zone."""
+        for carry in (c for carries in self.journal.values() for c in carries):
+            if zone.state == "open" and is_at(carry, zone.header, BLOCK):
+                return carry["record_len"]
+        return 0
+
     @staticmethod
     def _is_leftover(zone, offset, record):
         """A put that a good footer does not list: its write was refused, and went elsewhere."""
@@ -349,7 +365,9 @@ class Store:
             is_damage = bool(entries) or self._has_unexplained_kills(zone)
         else:
             later = (r["lsn"] <= self.watermark for at, r in zone.records.items() if at >= end)
-            is_damage = start < zone.durable_len or any(later)
+            is_damage = start < zone.durable_len or (zone.is_sure and any(later))
+        if start == BLOCK and gap["len"] <= self._owed_len(zone):
+            is_damage = False  # Its carry is in the journal, and the next start writes it.
         if not is_damage:
             self.notes.append({"what": "torn", "zone": zone.number, **gap})
         elif not entries:

@@ -434,3 +434,25 @@ fn a_damaged_journal_record_counts_only_while_its_zone_waits_for_it() {
     store.flip(at + 200, 2);
     assert_eq!(fsck(&store.path).0, 0);
 }
+
+#[test]
+fn a_hole_at_the_start_of_a_zone_that_the_journal_still_fills_is_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    let mut first = store.open_zone(0, 1);
+    store.put(&mut first, "n/a", &[1; 100], None);
+    let first = store.seal(first);
+    let mut zone = store.open_zone(1, 5);
+    let at = store.journal_record(&zone, "n/a", first);
+    // The drive refused the carry in the zone, and took what came behind it.
+    zone.skip(BLOCK as u64);
+    store.put(&mut zone, "n/b", &[2; 9_000], None);
+    store.checkpoint(1, &[&zone]);
+    let (code, report) = fsck(&store.path);
+    assert_eq!((code, report["torn"].as_array().unwrap().len()), (0, 1), "{report:#}");
+    store.flip(at + 200, 2);
+    let (code, report) = fsck(&store.path);
+    let names: Vec<_> =
+        damage(&report).iter().map(|found| found["structure"].as_str().unwrap()).collect();
+    assert_eq!((code, names), (1, vec!["carry journal", "record"]), "{report:#}");
+}

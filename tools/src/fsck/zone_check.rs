@@ -119,7 +119,7 @@ impl<'v> ZoneCheck<'v> {
     /// A crash while the zone was being sealed leaves part of a footer; the records tell the same.
     fn footer_fault(&mut self, structure: &'static str, offset: u64, detail: String) {
         let finding = self.finding(structure, offset, detail);
-        if self.view.may_have_been_open {
+        if self.view.may_have_been_open || self.view.is_unsure {
             self.findings.torn.push(finding);
         } else {
             self.findings.damage(finding);
@@ -137,10 +137,19 @@ impl<'v> ZoneCheck<'v> {
         let finding = self.finding(structure, offset, detail).of_record(header);
         if self.is_leftover(offset, header, footer) {
             self.findings.leftovers.push(finding);
-        } else if self.was_surely_durable(offset, footer) {
-            self.findings.damage(finding);
         } else {
-            self.findings.suspect(finding, Some(header.lsn));
+            self.judge(finding, offset, Some(header.lsn), footer);
+        }
+    }
+
+    /// Damage, torn, or not known before all LSNs are.
+    fn judge(&mut self, finding: Finding, offset: u64, lsn_max: Option<u64>, footer: &Footer) {
+        if self.was_surely_durable(offset, footer) {
+            self.findings.damage(finding);
+        } else if self.view.is_unsure {
+            self.findings.torn.push(finding);
+        } else {
+            self.findings.suspect(finding, lsn_max);
         }
     }
 
@@ -166,12 +175,14 @@ impl<'v> ZoneCheck<'v> {
             let opened_ms = self.view.header.map_or(0, |header| header.opened_store_ms);
             finding.expires_ms = Some(listed.entry.expires_ms(opened_ms));
             // A listed record was durable, whatever has become of the other tables.
-            self.findings.damage(finding);
-        } else if self.was_surely_durable(offset, footer) {
-            self.findings.damage(finding);
-        } else {
-            self.findings.suspect(finding, lsn_max);
+            return self.findings.damage(finding);
         }
+        let owed_len = self.view.header.map_or(0, |header| self.volume.owed_len(&header));
+        if offset + len <= BLOCK as u64 + owed_len {
+            finding.detail += "; the carry journal still has it";
+            return self.findings.torn.push(finding);
+        }
+        self.judge(finding, offset, lsn_max, footer);
     }
 
     fn check_record(

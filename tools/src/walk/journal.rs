@@ -18,8 +18,18 @@ pub(crate) struct Journal {
     /// The kills of every record that verifies.
     pub(crate) kills: Vec<Kill>,
     pub(crate) record_count: u32,
+    /// What each of them is for.
+    pub(super) owed: Vec<OwedCarry>,
     /// What does not verify behind the last record that does: mostly left over from before.
     pub(crate) end: Option<JournalEnd>,
+}
+
+/// A record for the start of a zone, which the zone may have got or not.
+#[derive(Debug)]
+pub(super) struct OwedCarry {
+    pub(super) zone_lap: ZoneLap,
+    pub(super) position: u64,
+    pub(super) len: u64,
 }
 
 /// A record that should be there, or was there once.
@@ -37,8 +47,7 @@ type MeantFor = (ZoneLap, u64);
 
 /// A carry record that verifies.
 struct Carry {
-    record_len: usize,
-    position: u64,
+    place: OwedCarry,
     kills: Vec<Kill>,
 }
 
@@ -53,11 +62,12 @@ pub(super) fn read_journal(volume: &Volume) -> Journal {
     while at < bytes.len() {
         match carry(&bytes[at..], volume.salt()) {
             Ok(carry) => {
-                if carry.position >= volume.given_up_below() {
-                    journal.kills.extend(carry.kills);
-                }
+                at += carry.place.len as usize;
                 journal.record_count += 1;
-                at += carry.record_len;
+                if carry.place.position >= volume.given_up_below() {
+                    journal.kills.extend(carry.kills);
+                    journal.owed.push(carry.place);
+                }
             }
             Err((fault, meant_for)) => {
                 let offset = CARRY_JOURNAL_OFFSET + at as u64;
@@ -90,7 +100,8 @@ fn carry(bytes: &[u8], salt: Salt) -> Result<Carry, (Fault, Option<MeantFor>)> {
         }
     }
     let kills = KillList::new(payload).map(Iterator::collect).unwrap_or_default();
-    Ok(Carry { record_len: shape.record_len, position: header.position, kills })
+    let (zone_lap, position) = meant_for(&header);
+    Ok(Carry { place: OwedCarry { zone_lap, position, len: shape.record_len as u64 }, kills })
 }
 
 impl JournalEnd {

@@ -45,6 +45,7 @@ pub(crate) struct RecordScan<'f> {
     footer: &'f Footer,
     is_sealed: bool,
     durable_len: u64,
+    counted_len: u64,
     incarnation_min: u64,
     offset: u64,
     end: u64,
@@ -70,6 +71,7 @@ impl<'f> RecordScan<'f> {
             footer,
             is_sealed: view.state == ZoneState::Sealed,
             durable_len: view.durable_len,
+            counted_len: view.counted_len,
             incarnation_min: view.incarnation_min,
             offset: BLOCK as u64,
             end,
@@ -123,10 +125,10 @@ impl<'f> RecordScan<'f> {
         Ok(header)
     }
 
-    /// What an earlier process wrote behind the durable length was dropped when the store was
+    /// What an earlier process wrote behind the counted length was dropped when the store was
     /// opened again; what it left there is not a record any more.
     fn is_current(&self, offset: u64, incarnation: u64) -> bool {
-        self.is_sealed || offset < self.durable_len || incarnation >= self.incarnation_min
+        self.is_sealed || offset < self.counted_len || incarnation >= self.incarnation_min
     }
 
     fn mend_at(&self, reader: &mut ZoneReader<'_>, offset: u64) -> Option<Mended> {

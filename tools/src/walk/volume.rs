@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use tapeloop_engine::VolumeFile;
 use tapeloop_format::{
     BLOCK, CHECKPOINT_SLOTS, Checkpoint, FormatError, Geometry, KeyHasher, Salt, StoreId,
-    VolumeHeader,
+    VolumeHeader, ZoneHeader,
 };
 
 use super::fault::Fault;
+use super::journal::{OwedCarry, read_journal};
 use crate::error::ToolError;
 
 /// A server may be writing a checkpoint this moment: a slot is read again before it is called bad.
@@ -27,6 +28,8 @@ pub(crate) struct Volume {
     pub(crate) slots: [Result<Checkpoint, Fault>; 2],
     /// The newest checkpoint of the store, on whichever volume it lies.
     newest: Option<Checkpoint>,
+    /// Records of the carry journals that open zones may still be owed.
+    owed: Vec<OwedCarry>,
     file: VolumeFile,
 }
 
@@ -39,7 +42,7 @@ impl Volume {
         let (header, header_faults) =
             read_headers(&file, len).map_err(|cause| not_usable(&path, cause))?;
         let slots = CHECKPOINT_SLOTS.map(|offset| read_slot(&file, offset, &header.store_id));
-        Ok(Volume { path, len, header, header_faults, slots, newest: None, file })
+        Ok(Volume { path, len, header, header_faults, slots, newest: None, owed: Vec::new(), file })
     }
 
     /// Number of this volume in its store.
@@ -103,6 +106,23 @@ impl Volume {
     /// Told by the store, which knows all volumes.
     pub(super) fn go_by(&mut self, newest: Option<&Checkpoint>) {
         self.newest = newest.cloned();
+        self.owed = read_journal(self).owed;
+    }
+
+    /// Did the drive take the flush of the newest start? One that refused has no checkpoint of it,
+    /// and nobody knows what of its open zones is durable.
+    pub(crate) fn was_flushed(&self) -> bool {
+        let own = self.slots.iter().flatten().max_by_key(|checkpoint| checkpoint.sequence);
+        let incarnation = |checkpoint: Option<&Checkpoint>| checkpoint.map(|own| own.incarnation);
+        incarnation(own) == incarnation(self.newest.as_ref())
+    }
+
+    /// Bytes at the start of a zone that the carry journal still has for it.
+    pub(crate) fn owed_len(&self, zone: &ZoneHeader) -> u64 {
+        let position = zone.base_position + BLOCK as u64;
+        let is_it =
+            |owed: &&OwedCarry| owed.zone_lap == zone.zone_lap() && owed.position == position;
+        self.owed.iter().find(is_it).map_or(0, |owed| owed.len)
     }
 
     /// Zones with a smaller base position do not count: the store went on without this volume.

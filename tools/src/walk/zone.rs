@@ -48,10 +48,14 @@ pub(crate) struct ZoneView {
     pub(crate) trailer_fault: Option<Fault>,
     /// Bytes that the checkpoint calls durable; the zone header alone if it names none.
     pub(crate) durable_len: u64,
+    /// Up to here a record counts whoever wrote it.
+    pub(crate) counted_len: u64,
     /// The lap was open at the newest checkpoint or was opened since: a seal may have been under
     /// way. Any other lap has had its footer.
     pub(crate) may_have_been_open: bool,
-    /// Records at or beyond `durable_len` count only if they are of this incarnation or later.
+    /// Nobody knows what of an open lap was durable: what is invalid is torn.
+    pub(crate) is_unsure: bool,
+    /// Records at or beyond `counted_len` count only if they are of this incarnation or later.
     pub(crate) incarnation_min: u64,
 }
 
@@ -67,7 +71,9 @@ impl ZoneView {
             header_fault: None,
             trailer_fault: None,
             durable_len: BLOCK as u64,
+            counted_len: BLOCK as u64,
             may_have_been_open: true,
+            is_unsure: false,
             incarnation_min: 0,
         };
         match (header, trailer) {
@@ -102,7 +108,12 @@ impl ZoneView {
         }
         if let Some(mark) = own {
             let most = volume.zone_size() - BLOCK as u64;
-            self.durable_len = mark.durable_len.clamp(BLOCK as u64, most);
+            self.counted_len = mark.durable_len.clamp(BLOCK as u64, most);
+            self.durable_len = self.counted_len;
+        }
+        if !volume.was_flushed() {
+            self.is_unsure = true;
+            self.durable_len = BLOCK as u64;
         }
         let has_lost_footer = self.state == ZoneState::Open && !self.may_have_been_open;
         if has_lost_footer && self.trailer_fault.is_none() && self.header_fault.is_none() {

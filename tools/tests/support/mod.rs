@@ -365,6 +365,11 @@ impl OpenZone {
         self.used
     }
 
+    /// Leaves a hole.
+    pub(crate) fn skip(&mut self, len: u64) {
+        self.used += len;
+    }
+
     pub(crate) fn zone_lap(&self) -> ZoneLap {
         self.header.zone_lap()
     }
