@@ -268,6 +268,11 @@ impl Recovery {
         let mut rest = bytes.unwrap_or_default();
         while let Some((header, record)) = carry_record(rest, self.store_id) {
             rest = &rest[record.len()..];
+            // The base of a zone that was never opened is used up all the same: what comes from
+            // now on must be told from this carry.
+            let base_position = header.position.saturating_sub(BLOCK as u64);
+            let next = base_position.saturating_add(self.geometry.zone_size());
+            self.next_base_min = self.next_base_min.max(next);
             if !self.counts(volume, header.position) {
                 continue;
             }

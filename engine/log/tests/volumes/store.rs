@@ -274,10 +274,14 @@ impl Store {
 
     /// Power fails on all drives at once; they all come back.
     pub(crate) fn crash(&mut self, keep: Keep) {
+        self.cut_power(keep);
+        self.recover(&[]);
+    }
+
+    pub(crate) fn cut_power(&mut self, keep: Keep) {
         self.end_process();
         self.drives.iter_mut().for_each(|drive| drive.cut_power(keep));
         self.machine.boot_id[0] += 1;
-        self.recover(&[]);
     }
 
     pub(crate) fn begin_put(&mut self, key: &str, version: u64, len: u64, ttl_ms: u64) -> Ticket {
