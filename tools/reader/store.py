@@ -2,7 +2,7 @@
 
 `Store(paths)` maps the volumes, reads every zone, and leaves: `objects` (live ones, each verified
 or with the cause why not), `findings` (damage, each a dict) and `notes` (what is no damage: torn
-writes, leftovers). Raises `CannotRead` when there is nothing to read at all.
+writes). Raises `CannotRead` when there is nothing to read at all.
 """
 
 import mmap
@@ -330,7 +330,10 @@ class Store:
                 self._judge_gap(zone, gap)
             for offset, record in zone.records.items():
                 why = record["payload_why"] or record["padding_why"]
-                if why and not self._is_leftover(zone, offset, record):
+                if why is None and zone.table_is_good and record["kind"] == "put":
+                    listed = zone.listed.get(offset)
+                    why = None if listed == record["lsn"] else "the footer does not list it"
+                if why:
                     self._damaged_in(zone, offset, why, key=record["key"])
 
     def _owed_len(self, zone):
@@ -340,29 +343,11 @@ class Store:
                 return carry["record_len"]
         return 0
 
-    @staticmethod
-    def _is_leftover(zone, offset, record):
-        """A put that a good footer does not list: its write was refused, and went elsewhere."""
-        if not zone.table_is_good or record["kind"] != "put":
-            return False
-        return zone.listed.get(offset) != record["lsn"]
-
-    def _has_unexplained_kills(self, zone):
-        """Kills in the footer that no record of the zone gives: there was a record once."""
-        given = set()
-        for offset, record in zone.records.items():
-            if record["kind"] == "carry" and record["payload_why"]:
-                return False  # Nobody knows what it gave, and it is damage already.
-            if record["victim_lap"] and not self._is_leftover(zone, offset, record):
-                given.add((record["key_hash"], record["lsn"]))
-            given.update((k["key_hash"], k["lsn"]) for k in record.get("kills", ()))
-        return any((k["key_hash"], k["lsn"]) not in given for k in zone.kills)
-
     def _judge_gap(self, zone, gap):
         start, end = gap["offset"], gap["offset"] + gap["len"]
         entries = [e for e in zone.entries or [] if start <= e["offset"] < end]
         if zone.table_is_good:
-            is_damage = bool(entries) or self._has_unexplained_kills(zone)
+            is_damage = True  # In a sealed zone every block belongs to a record.
         else:
             later = (r["lsn"] <= self.watermark for at, r in zone.records.items() if at >= end)
             is_damage = start < zone.durable_len or (zone.is_sure and any(later))

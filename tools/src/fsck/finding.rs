@@ -87,8 +87,6 @@ struct Suspect {
 pub(crate) struct Findings {
     pub(crate) damage: Vec<Finding>,
     pub(crate) torn: Vec<Finding>,
-    /// What a refused write left in a sealed zone: nothing refers to it.
-    pub(crate) leftovers: Vec<Finding>,
     suspects: Vec<Suspect>,
     /// Damage found but not kept.
     pub(crate) omitted_count: u64,
@@ -139,7 +137,6 @@ impl Findings {
         self.omitted_count += zone.omitted_count;
         self.durable_up_to(zone.durable_lsn_max);
         self.torn.extend(zone.torn);
-        self.leftovers.extend(zone.leftovers);
         zone.damage.into_iter().for_each(|finding| self.damage(finding));
         for suspect in zone.suspects {
             self.suspect(suspect.finding, suspect.lsn_max);

@@ -65,8 +65,6 @@ struct Report<'r> {
     damage: &'r [Finding],
     /// Left by a crash, never acknowledged: not damage.
     torn: &'r [Finding],
-    /// Left by writes that the drive refused, in sealed zones: nothing refers to it.
-    leftovers: &'r [Finding],
     #[serde(flatten)]
     totals: &'r Totals,
 }
@@ -109,7 +107,6 @@ fn report<'r>(store: &Store, findings: &'r Findings, totals: &'r Totals) -> Repo
         omitted_count: findings.omitted_count,
         damage: &findings.damage,
         torn: &findings.torn,
-        leftovers: &findings.leftovers,
         totals,
     }
 }
@@ -122,9 +119,6 @@ pub(crate) fn as_text(store: &Store, findings: &Findings, totals: &Totals) -> St
     }
     for finding in &findings.torn {
         line(&mut text, "torn", finding, several);
-    }
-    for finding in &findings.leftovers {
-        line(&mut text, "left over", finding, several);
     }
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -148,10 +142,6 @@ pub(crate) fn as_text(store: &Store, findings: &Findings, totals: &Totals) -> St
     if !findings.torn.is_empty() {
         let count = findings.torn.len();
         let _ = writeln!(text, "{count} torn by a crash and never acknowledged: not damage");
-    }
-    if !findings.leftovers.is_empty() {
-        let count = findings.leftovers.len();
-        let _ = writeln!(text, "{count} left over from writes that the drive refused: not damage");
     }
     let _ = match findings.damage_count() {
         0 => writeln!(text, "clean"),

@@ -1,9 +1,7 @@
 //! One zone: header, footer, every record, and that footer and records say the same.
 //!
-//! Of a sealed zone with a whole footer the footer decides what was stored there. What it does not
-//! list is what a refused write left behind: the record was placed again elsewhere. Such leftovers
-//! are told, and are no damage; but a kill of the footer whose record is gone is the trace of one
-//! that was stored.
+//! In a sealed zone every block belongs to a record: the place of a write that the drive refused was
+//! made a void before the seal. In an open zone the LSNs tell what was durable from what was not.
 
 use std::collections::HashSet;
 
@@ -47,11 +45,7 @@ struct ZoneCheck<'v> {
 #[derive(Default)]
 struct Seen {
     put_offsets: HashSet<u64>,
-    kills: HashSet<(KeyHash, u64)>,
-    /// A carry whose kills cannot be read: nobody knows what it was to add.
-    lost_carry: bool,
-    /// Places of a sealed zone that hold no record and that its footer does not list.
-    holes: Vec<Finding>,
+    kills: Vec<(KeyHash, u64, u64)>,
 }
 
 impl<'v> ZoneCheck<'v> {
@@ -88,10 +82,13 @@ impl<'v> ZoneCheck<'v> {
                     reader.patch(offset + mended.byte as u64, mended.bit);
                     self.check_record(&mut reader, offset, header, &footer, &mut seen);
                 }
-                Found::Unreadable(unreadable) => self.unreadable(unreadable, &footer, &mut seen),
+                Found::Unreadable(unreadable) => {
+                    seen.put_offsets.insert(unreadable.offset);
+                    self.unreadable(unreadable, &footer);
+                }
             }
         }
-        self.check_agreement(&footer, seen);
+        self.check_agreement(&footer, &seen);
         self.totals.read_bytes += reader.byte_count;
     }
 
@@ -104,16 +101,12 @@ impl<'v> ZoneCheck<'v> {
         self.findings.damage(finding);
     }
 
-    /// Does the footer alone decide what is stored in this zone?
-    fn footer_decides(&self, footer: &Footer) -> bool {
-        self.view.state == ZoneState::Sealed && footer.is_usable()
-    }
-
-    /// What was durable in a zone without footer, as far as it is known before all LSNs are: what
-    /// the checkpoint says. Of a zone whose footer is damaged the LSNs decide alone, as they do in
-    /// recovery.
+    /// What was durable, as far as it is known before all LSNs are: all of a zone with a usable
+    /// footer, and what the checkpoint says of others. Of a zone whose footer is damaged the LSNs
+    /// decide alone, as they do in recovery.
     fn was_surely_durable(&self, offset: u64, footer: &Footer) -> bool {
-        self.footer_decides(footer) || offset < self.view.durable_len
+        let is_sealed = self.view.state == ZoneState::Sealed && footer.is_usable();
+        is_sealed || offset < self.view.durable_len
     }
 
     /// A crash while the zone was being sealed leaves part of a footer; the records tell the same.
@@ -135,11 +128,7 @@ impl<'v> ZoneCheck<'v> {
         footer: &Footer,
     ) {
         let finding = self.finding(structure, offset, detail).of_record(header);
-        if self.is_leftover(offset, header, footer) {
-            self.findings.leftovers.push(finding);
-        } else {
-            self.judge(finding, offset, Some(header.lsn), footer);
-        }
+        self.judge(finding, offset, Some(header.lsn), footer);
     }
 
     /// Damage, torn, or not known before all LSNs are.
@@ -153,21 +142,10 @@ impl<'v> ZoneCheck<'v> {
         }
     }
 
-    /// A put that a whole footer does not list was refused and placed again. It may have landed.
-    fn is_leftover(&self, offset: u64, header: &RecordHeader, footer: &Footer) -> bool {
-        header.kind == RecordKind::Put
-            && self.footer_decides(footer)
-            && footer.put_at(offset).is_none_or(|listed| listed.entry.lsn != header.lsn)
-    }
-
-    fn unreadable(&mut self, place: Unreadable, footer: &Footer, seen: &mut Seen) {
+    fn unreadable(&mut self, place: Unreadable, footer: &Footer) {
         let Unreadable { offset, len, fault, listed, lsn_max } = place;
         let detail = format!("{fault}; {len} bytes cannot be read as a record");
         let mut finding = self.finding("record", offset, detail);
-        if listed.is_none() && self.footer_decides(footer) {
-            return seen.holes.push(finding);
-        }
-        seen.put_offsets.insert(offset);
         if let Some(listed) = listed {
             finding.lsn = Some(listed.entry.lsn);
             finding.key = listed.key.as_deref().map(readable);
@@ -207,11 +185,6 @@ impl<'v> ZoneCheck<'v> {
             let detail = "the key hash is not the hash of the key".to_owned();
             self.record_fault("record header", offset, header, detail, footer);
         }
-        if self.is_leftover(offset, header, footer) {
-            let detail = "the footer does not list it: its write was refused".to_owned();
-            let finding = self.finding("record", offset, detail).of_record(header);
-            return self.findings.leftovers.push(finding);
-        }
         match header.kind {
             RecordKind::Put => {
                 seen.put_offsets.insert(offset);
@@ -220,7 +193,7 @@ impl<'v> ZoneCheck<'v> {
             RecordKind::Carry => self.see_carried(reader, offset, header, seen),
             RecordKind::Tombstone | RecordKind::Void => {}
         }
-        seen.kills.extend(header.kills().map(|kill| (kill.key_hash, kill.lsn)));
+        seen.kills.extend(header.kills().map(|kill| (kill.key_hash, kill.lsn, offset)));
     }
 
     fn see_carried(
@@ -232,11 +205,8 @@ impl<'v> ZoneCheck<'v> {
     ) {
         let is_whole = check_payload(reader, self.volume.salt(), offset, header).is_none();
         let kills = payload(reader, offset, header).ok().filter(|_| is_whole);
-        let Some(Ok(kills)) = kills.map(KillList::new) else {
-            seen.lost_carry = true;
-            return;
-        };
-        seen.kills.extend(kills.map(|kill: Kill| (kill.key_hash, kill.lsn)));
+        let Some(Ok(kills)) = kills.map(KillList::new) else { return };
+        seen.kills.extend(kills.map(|kill: Kill| (kill.key_hash, kill.lsn, offset)));
     }
 
     /// A put of a sealed zone must be listed in the footer, with the same particulars.
@@ -245,8 +215,10 @@ impl<'v> ZoneCheck<'v> {
         if footer.faults.iter().any(|(table, _)| *table == FooterTable::Entries) {
             return;
         }
-        // Without its entry the record is a leftover, or the tables are damaged: told already.
-        let Some(listed) = footer.put_at(offset) else { return };
+        let Some(listed) = footer.put_at(offset) else {
+            let detail = "the footer does not list this object".to_owned();
+            return self.record_fault("footer entry table", offset, header, detail, footer);
+        };
         // Without the record's own word on it the hash of the lap decides nothing: `of` checks it.
         let expected = FooterEntry::of(header, &zone);
         let same_key = listed.key.as_ref().is_none_or(|key| *key == header.key);
@@ -299,9 +271,8 @@ impl<'v> ZoneCheck<'v> {
         }
     }
 
-    /// Whatever the footer lists must have been met. A kill in the footer whose record is nowhere
-    /// tells that a hole was a record once.
-    fn check_agreement(&mut self, footer: &Footer, seen: Seen) {
+    /// Whatever the footer lists must have been met, and every kill met must be in the footer.
+    fn check_agreement(&mut self, footer: &Footer, seen: &Seen) {
         if self.view.state != ZoneState::Sealed {
             return;
         }
@@ -312,15 +283,15 @@ impl<'v> ZoneCheck<'v> {
                 self.damage("footer entry table", put.entry.offset(), detail);
             }
         }
-        let is_unmatched = |kill: &Kill| !seen.kills.contains(&(kill.key_hash, kill.lsn));
-        let unmatched = footer.kills.iter().filter(|kill| is_unmatched(kill)).count();
-        let was_record = unmatched > 0 && !seen.lost_carry;
-        for mut hole in seen.holes {
-            if was_record {
-                hole.detail += "; the footer has kills that no other record of the zone explains";
-                self.findings.damage(hole);
-            } else {
-                self.findings.leftovers.push(hole);
+        if footer.faults.iter().any(|(table, _)| *table == FooterTable::Kills) {
+            return;
+        }
+        let listed: HashSet<_> =
+            footer.kills.iter().map(|kill| (kill.key_hash, kill.lsn)).collect();
+        for (key_hash, lsn, offset) in &seen.kills {
+            if !listed.contains(&(*key_hash, *lsn)) {
+                let detail = format!("the kill of {key_hash} below LSN {lsn} is not in the footer");
+                self.damage("footer kill table", *offset, detail);
             }
         }
     }

@@ -109,14 +109,11 @@ fn read_records(
         records.stored_ms_max = records.stored_ms_max.max(header.stored_ms);
         let is_whole = check_payload(&mut reader, volume.salt(), offset, &header).is_none();
         match header.kind {
-            RecordKind::Put if lists => {
-                let entry = footer.put_at(offset).map(|listed| listed.entry.lsn);
-                if entry == Some(header.lsn) {
-                    records.put(offset, header);
-                }
+            RecordKind::Put if lists && footer.put_at(offset).is_none() => {
+                return Err(format!("it does not list the object at offset {offset}"));
             }
-            // Nothing else tells it from what a refused write left behind.
-            RecordKind::Put if !is_whole => {
+            // Recovery would not count it: its predecessor may be alive.
+            RecordKind::Put if !lists && !is_whole => {
                 return Err(format!("the object at offset {offset} is damaged"));
             }
             RecordKind::Put => records.put(offset, header),
