@@ -74,8 +74,7 @@ impl Log {
             self.volumes_in_turn().into_iter().partition(|volume| !self.volume(*volume).is_far);
         let zone = self.take_zone_of(&near).or_else(|| {
             // Nearer ones may have some in a moment.
-            let is_preparing = |volume: &u16| self.volume(*volume).prepare.is_some();
-            let is_certain = !near.iter().any(is_preparing);
+            let is_certain = !near.iter().any(|volume| self.volume(*volume).prepare.is_some());
             is_certain.then(|| self.take_zone_of(&far)).flatten()
         })?;
         self.turn = (self.volume_of(zone) + 1) % self.options.geometry.volume_count();
@@ -94,6 +93,12 @@ impl Log {
         let ready: Vec<u16> = volumes.iter().copied().filter(is_ready).collect();
         if let Some(zone) = ready.iter().find_map(|volume| self.take_free(*volume)) {
             return Some(zone);
+        }
+        // One that is busy may have a free zone: nothing must give for want of patience.
+        let has_free =
+            |volume: &u16| self.volume(*volume).free.iter().any(|zone| self.may_try(*zone));
+        if volumes.iter().any(has_free) {
+            return None;
         }
         let is_sealed = |zone: &u32| {
             let is_there = ready.contains(&self.volume_of(*zone));

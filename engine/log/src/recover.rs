@@ -241,9 +241,8 @@ impl Recovery {
         }
     }
 
-    /// The newest checkpoint of the store is the one of the latest incarnation, and of those the
-    /// latest. Any other of that incarnation would do as well: it is what a crash leaves that comes
-    /// before the newest has been written.
+    /// The newest checkpoint of the store: any other of that incarnation would do as well, it is
+    /// what a crash leaves that comes before the newest has been written.
     fn take_checkpoint(&mut self, volume: u16) {
         let slots = &mut self.slots[usize::from(volume)];
         let slots = slots.each_mut().map(|slot| slot.take().expect("all are read"));
@@ -256,7 +255,12 @@ impl Recovery {
         self.incarnation_max = self.incarnation_max.max(found.incarnation);
         self.lsn_max = self.lsn_max.max(found.next_lsn - 1);
         self.next_base_min = self.next_base_min.max(found.next_base_position);
-        let age = |mark: &Checkpoint| (mark.incarnation, mark.clock.store_ms, mark.next_lsn);
+        // Store time tells between volumes that went on without each other, and agrees with the
+        // incarnation wherever else.
+        let age = |mark: &Checkpoint| {
+            let epoch = mark.incarnation / INCARNATIONS_LEFT_OUT;
+            (epoch, mark.clock.store_ms, mark.incarnation, mark.next_lsn)
+        };
         if self.checkpoint.as_ref().is_none_or(|newest| age(newest) < age(&found)) {
             self.checkpoint = Some(found);
         }
@@ -339,12 +343,13 @@ impl Recovery {
             given_up: self.given_up(next_base_position),
             groups,
         };
-        let directory = Directory::new(self.geometry, self.builder.build(threads));
+        let mut index = self.builder.build(threads);
+        self.report.objects = index.entry_count_alone() as u64;
+        let directory = Directory::new(self.geometry, index);
         for (zone, meta) in self.zones.iter().enumerate() {
             let servable = matches!(meta.state, ZoneState::Sealed | ZoneState::Open);
             directory.set_lap(zone as u32, meta.lap, servable);
         }
-        self.report.objects = directory.entry_count() as u64;
         self.report.clock_held_ms = clock.held_ms();
         let volumes = self.sequences.iter().zip(&self.is_missing);
         let state = LogState {

@@ -225,6 +225,29 @@ fn the_only_volume_is_never_avoided() {
     assert!(!store.log().volume_stats(0).is_avoided);
 }
 
+#[test]
+fn nothing_gives_while_a_busy_volume_has_a_free_zone() {
+    let mut store = Store::new(2, 4);
+    store.log().avoid_volume(1, true);
+    for step in 0..4 {
+        store.put(&format!("seg/{step}"), 1, LARGE, HOUR_MS).expect("room");
+    }
+    store.log().avoid_volume(1, false);
+    assert_eq!(store.log().volume_stats(0).zones_free, 0);
+    let evicted = store.log().stats().zones_evicted;
+    store.freeze(1, true);
+    let tickets = [
+        store.begin_put("day", 1, LARGE, 24 * HOUR_MS),
+        store.begin_put("week", 1, LARGE, 168 * HOUR_MS),
+    ];
+    store.run();
+    store.freeze(1, false);
+    store.run();
+    assert!(tickets.iter().all(|ticket| store.is_stored(*ticket)));
+    assert_eq!(store.log().stats().zones_evicted, evicted);
+    assert!((0..4).all(|step| store.look(&format!("seg/{step}")) == Seen::Version(1)));
+}
+
 /// A drive hangs while it makes a zone ready: the zones of the other one do not wait for it.
 #[test]
 fn a_hung_preparation_holds_up_no_other_volume() {
