@@ -1,5 +1,5 @@
-//! fsck against a store that the engine made: every random bit flip in live data is found and, in an
-//! object, named; a clean store is clean.
+//! fsck against a store that the engine made: every random bit flip in live data is found and, in
+//! an object, named; a clean store is clean.
 
 mod support;
 

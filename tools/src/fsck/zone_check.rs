@@ -1,7 +1,7 @@
 //! One zone: header, footer, every record, and that footer and records say the same.
 //!
-//! In a sealed zone every block belongs to a record: the place of a write that the drive refused was
-//! made a void before the seal. In an open zone the LSNs tell what was durable from what was not.
+//! In a sealed zone every block belongs to a record: the place of a write that the drive refused
+//! was made a void before the seal. In an open zone the LSNs tell what was durable.
 
 use std::collections::HashSet;
 
