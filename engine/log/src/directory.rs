@@ -103,11 +103,6 @@ impl Directory {
         &self.geometry
     }
 
-    /// Entries of the index.
-    pub(crate) fn entry_count(&self) -> usize {
-        self.index.entry_count()
-    }
-
     /// Entries and bytes of the index.
     pub fn index_size(&self) -> (usize, usize) {
         (self.index.entry_count(), self.index.memory_bytes())

@@ -207,6 +207,11 @@ impl Index {
         self.shards[shard].write().remove(tag, entry)
     }
 
+    /// As `entry_count`, of an index that nobody shares yet.
+    pub(crate) fn entry_count_alone(&mut self) -> usize {
+        self.shards.iter_mut().map(|shard| shard.get_mut().slots.len()).sum()
+    }
+
     /// Entries held, dead ones included until they are swept.
     pub fn entry_count(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().slots.len()).sum()
@@ -226,9 +231,6 @@ struct Version {
     lsn: u64,
     entry: IndexEntry,
 }
-
-/// What makes one shard: its versions, its kills, and where it goes.
-type Share<'i> = ((Vec<Version>, Vec<(KeyHash, u64)>), &'i RwLock<Shard>);
 
 /// Builds the index from every version and every kill found on the drive, in any order.
 #[derive(Default)]
@@ -259,30 +261,29 @@ impl IndexBuilder {
     /// Keeps the newest version of every key, unless it is killed.
     pub fn build(self, threads: usize) -> Index {
         assert!(threads > 0);
-        let index = Index::default();
-        let mut work: Vec<Share<'_>> =
-            self.versions.into_iter().zip(self.kills).zip(index.shards.iter()).collect();
-        let share = work.len().div_ceil(threads);
-        let build = |part: &mut [Share<'_>]| {
-            for ((versions, kills), shard) in part.iter_mut().filter(|share| !share.0.0.is_empty())
-            {
-                build_shard(std::mem::take(versions), kills, &mut shard.write());
-            }
-        };
+        let mut index = Index::default();
+        let shards = index.shards.iter_mut().map(RwLock::get_mut);
+        let work = self.versions.into_iter().zip(self.kills).zip(shards);
+        let mut work: Vec<_> = work.filter(|((versions, _), _)| !versions.is_empty()).collect();
         if threads == 1 {
-            build(&mut work);
+            work.into_iter().for_each(build_shard);
             return index;
         }
+        let share = work.len().div_ceil(threads);
         std::thread::scope(|scope| {
-            for part in work.chunks_mut(share) {
-                scope.spawn(move || build(part));
+            while !work.is_empty() {
+                let part = work.split_off(work.len().saturating_sub(share));
+                scope.spawn(move || part.into_iter().for_each(build_shard));
             }
         });
         index
     }
 }
 
-fn build_shard(mut versions: Vec<Version>, kills: &mut [(KeyHash, u64)], shard: &mut Shard) {
+/// What makes one shard: its versions, its kills, and where it goes.
+type Share<'i> = ((Vec<Version>, Vec<(KeyHash, u64)>), &'i mut Shard);
+
+fn build_shard(((mut versions, mut kills), shard): Share<'_>) {
     versions.sort_unstable_by_key(|version| {
         (place(&version.hash).1, version.hash.0, std::cmp::Reverse(version.lsn))
     });

@@ -13,6 +13,10 @@ impl<T> RwLock<T> {
         self.0.read().expect("no thread panics with it held")
     }
 
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().expect("no thread panics with it held")
+    }
+
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
         self.0.write().expect("no thread panics with it held")
     }
