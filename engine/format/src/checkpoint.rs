@@ -170,8 +170,13 @@ impl Checkpoint {
             open_zones: decode_marks(&bytes[..BLOCK], usize::from(count))?,
             given_up: decode_given_up(&reader, &bytes[..BLOCK])?,
         };
-        reader.within(SEQUENCE, checkpoint.sequence, 1..=u64::MAX)?;
-        reader.within(NEXT_LSN, checkpoint.next_lsn, 1..=u64::MAX)?;
+        reader.counted(SEQUENCE, checkpoint.sequence, 1)?;
+        reader.counted(INCARNATION, checkpoint.incarnation, 0)?;
+        reader.counted(BOOTTIME_MS, checkpoint.clock.boottime_ms, 0)?;
+        reader.counted(STORE_MS, checkpoint.clock.store_ms, 0)?;
+        reader.counted(WALL_MS, checkpoint.clock.wall_ms, 0)?;
+        reader.counted(NEXT_LSN, checkpoint.next_lsn, 1)?;
+        reader.counted(NEXT_BASE_POSITION, checkpoint.next_base_position, 0)?;
         reader.within(DURABLE_LSN, checkpoint.durable_lsn, 0..=checkpoint.next_lsn - 1)?;
         reader.block_aligned(NEXT_BASE_POSITION, checkpoint.next_base_position)?;
         Ok(checkpoint)
@@ -216,7 +221,7 @@ impl OpenZoneMark {
         reader.zero(MARK_RESERVED)?;
         let (zone, lap) = (reader.u32(MARK_ZONE), reader.u64(MARK_LAP));
         let durable_len = reader.u64(MARK_DURABLE_LEN);
-        reader.within(MARK_LAP, lap, 1..=u64::MAX)?;
+        reader.counted(MARK_LAP, lap, 1)?;
         reader.within(MARK_DURABLE_LEN, durable_len, 0..=ZONE_SIZE_MAX)?;
         reader.block_aligned(MARK_DURABLE_LEN, durable_len)?;
         Ok(OpenZoneMark { zone_lap: ZoneLap { zone, lap }, durable_len })

@@ -2,7 +2,7 @@
 //! from the one before it, so that offsets cannot overlap; [`layout_holds`] asserts the rest while
 //! compiling.
 
-use crate::{BLOCK, FormatError, Salt, StoreId, Structure};
+use crate::{BLOCK, COUNTED_MAX, FormatError, Salt, StoreId, Structure};
 use std::ops::Range;
 
 /// One field of an on-disk structure, as docs/disk-format.md lists it.
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
         if found == expected {
             return Ok(());
         }
-        if found == 0 && self.bytes.iter().all(|byte| *byte == 0) {
+        if found == 0 && first_other_than_zero(self.bytes).is_none() {
             return Err(FormatError::Blank { what: self.what });
         }
         Err(FormatError::Magic { what: self.what, expected, found })
@@ -175,6 +175,11 @@ impl<'a> Reader<'a> {
             min: *allowed.start(),
             max: *allowed.end(),
         }
+    }
+
+    /// A number that only grows: see [`COUNTED_MAX`].
+    pub(crate) fn counted(&self, field: Field, found: u64, min: u64) -> Result<(), FormatError> {
+        self.within(field, found, min..=COUNTED_MAX)
     }
 
     pub(crate) fn exactly(&self, field: Field, found: u64, value: u64) -> Result<(), FormatError> {
@@ -215,16 +220,18 @@ impl<'a> Reader<'a> {
 
 /// Refuses the first byte of `bytes` that is not zero; `offset` is where `bytes` starts.
 pub(crate) fn all_zero(what: Structure, bytes: &[u8], offset: usize) -> Result<(), FormatError> {
-    // Nearly all of a block is padding: it is looked at in vectors, and by bytes where it matters.
+    match first_other_than_zero(bytes) {
+        None => Ok(()),
+        Some(at) => Err(FormatError::Reserved { what, offset: offset + at, found: bytes[at] }),
+    }
+}
+
+/// Nearly all of a block is padding: it is looked at in vectors, and by bytes where it matters.
+fn first_other_than_zero(bytes: &[u8]) -> Option<usize> {
     let (chunks, _) = bytes.as_chunks::<64>();
     let zeros = chunks.iter().position(|chunk| *chunk != [0; 64]).unwrap_or(chunks.len()) * 64;
-    match bytes[zeros..].iter().position(|byte| *byte != 0) {
-        None => Ok(()),
-        Some(at) => {
-            let at = zeros + at;
-            Err(FormatError::Reserved { what, offset: offset + at, found: bytes[at] })
-        }
-    }
+    let rest = bytes[zeros..].iter().position(|byte| *byte != 0)?;
+    Some(zeros + rest)
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl FooterEntry {
             key_len: reader.u16(KEY_LEN),
             metadata_len: reader.u16(METADATA_LEN),
         };
-        reader.within(LSN, entry.lsn, 1..=u64::MAX)?;
+        reader.counted(LSN, entry.lsn, 1)?;
         reader.within(PAYLOAD_LEN, u64::from(entry.payload_len), 0..=ZONE_SIZE_MAX)?;
         reader.within(KEY_LEN, u64::from(entry.key_len), 1..=KEY_LEN_MAX as u64)?;
         let metadata_len = u64::from(entry.metadata_len);

@@ -33,6 +33,10 @@ pub const ZONE_COUNT_MAX: u32 = 1 << 22;
 /// Smallest capacity the product rule accepts.
 pub const CAPACITY_MIN: u64 = 32 << 20;
 
+/// Numbers that only grow are never larger: laps, LSNs, log positions, incarnations, sequences and
+/// times. Nothing gets there in any life, and who adds a few of them cannot overflow.
+pub const COUNTED_MAX: u64 = (1 << 62) - 1;
+
 const PRODUCT_ZONE_SIZE_MIN: u64 = 8 << 20;
 const ZONES_WANTED: u64 = 16;
 

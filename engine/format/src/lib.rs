@@ -28,8 +28,8 @@ pub use error::{FormatError, Structure};
 pub use footer::{FOOTER_ENTRY_LEN, FooterBuilder, FooterEntries, FooterEntry, FooterSummary};
 pub use geometry::{
     BLOCK, CAPACITY_MIN, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, CHUNK,
-    DATA_OFFSET, Geometry, KEY_LEN_MAX, METADATA_LEN_MAX, OPEN_ZONES_MAX, ZONE_COUNT_MAX,
-    ZONE_COUNT_MIN, ZONE_SIZE_MAX, ZONE_SIZE_MIN, round_up,
+    COUNTED_MAX, DATA_OFFSET, Geometry, KEY_LEN_MAX, METADATA_LEN_MAX, OPEN_ZONES_MAX,
+    ZONE_COUNT_MAX, ZONE_COUNT_MIN, ZONE_SIZE_MAX, ZONE_SIZE_MIN, round_up,
 };
 pub use key::{Key, KeyError, KeyHash, KeyHasher};
 pub use kill::{KILL_LEN, Kill, KillList};

@@ -428,8 +428,12 @@ fn check_fields(reader: &Reader<'_>, header: &RecordHeader) -> Result<(), Format
     reader.zero(RESERVED_A)?;
     reader.zero(RESERVED_B)?;
     reader.zero(RESERVED_C)?;
-    reader.within(LAP, header.lap, 1..=u64::MAX)?;
-    reader.within(LSN, header.lsn, 1..=u64::MAX)?;
+    reader.counted(LAP, header.lap, 1)?;
+    reader.counted(POSITION, header.position, 0)?;
+    reader.counted(LSN, header.lsn, 1)?;
+    reader.counted(INCARNATION, header.incarnation, 0)?;
+    reader.counted(DURABLE_LSN, header.durable_lsn, 0)?;
+    reader.counted(STORED_MS, header.stored_ms, 0)?;
     reader.block_aligned(POSITION, header.position)?;
     if header.kind == RecordKind::Carry {
         let whole = header.payload_len - header.payload_len % KILL_LEN as u64;

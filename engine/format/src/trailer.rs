@@ -4,8 +4,8 @@
 use crate::codec::{Field, Reader, Writer, all_zero, layout_holds};
 use crate::footer::FOOTER_ENTRY_LEN;
 use crate::{
-    BLOCK, ClassId, FormatError, KEY_LEN_MAX, KILL_LEN, StoreId, Structure, ZONE_SIZE_MAX,
-    ZONE_SIZE_MIN,
+    BLOCK, COUNTED_MAX, ClassId, FormatError, KEY_LEN_MAX, KILL_LEN, StoreId, Structure,
+    ZONE_SIZE_MAX, ZONE_SIZE_MIN,
 };
 
 const MAGIC_BYTES: &[u8; 8] = b"TLFOOTER";
@@ -275,12 +275,15 @@ impl FooterTrailer {
     fn check_fields(&self, reader: &Reader<'_>) -> Result<(), FormatError> {
         let bucket = u64::from(self.class.bucket);
         reader.within(CLASS_BUCKET, bucket, 0..=u64::from(ClassId::BUCKET_MAX))?;
-        reader.within(LAP, self.lap, 1..=u64::MAX)?;
+        reader.counted(LAP, self.lap, 1)?;
+        reader.counted(BASE_POSITION, self.base_position, 0)?;
+        reader.counted(OPENED_STORE_MS, self.opened_store_ms, 0)?;
+        reader.counted(SEALED_STORE_MS, self.sealed_store_ms, 0)?;
         reader.block_aligned(BASE_POSITION, self.base_position)?;
         reader.within(ZONE_SIZE, self.zone_size, ZONE_SIZE_MIN..=ZONE_SIZE_MAX)?;
         let power = 1 << self.zone_size.ilog2();
         reader.exactly(ZONE_SIZE, self.zone_size, power)?;
-        reader.within(LSN_LAST, self.lsn_last, self.lsn_first..=u64::MAX)?;
+        reader.within(LSN_LAST, self.lsn_last, self.lsn_first..=COUNTED_MAX)?;
         reader.within(USED_LEN, self.used_len, BLOCK as u64..=self.zone_size - BLOCK as u64)?;
         reader.block_aligned(USED_LEN, self.used_len)
     }

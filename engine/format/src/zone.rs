@@ -120,7 +120,10 @@ impl ZoneHeader {
         };
         let bucket = u64::from(header.class.bucket);
         reader.within(CLASS_BUCKET, bucket, 0..=u64::from(ClassId::BUCKET_MAX))?;
-        reader.within(LAP, header.lap, 1..=u64::MAX)?;
+        reader.counted(LAP, header.lap, 1)?;
+        reader.counted(BASE_POSITION, header.base_position, 0)?;
+        reader.counted(OPENED_STORE_MS, header.opened_store_ms, 0)?;
+        reader.counted(INCARNATION, header.incarnation, 0)?;
         reader.block_aligned(BASE_POSITION, header.base_position)?;
         Ok(header)
     }

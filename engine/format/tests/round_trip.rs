@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 use tapeloop_format::{
-    BLOCK, CHUNK, Checkpoint, ClassId, ClockMark, FooterBuilder, FooterEntries, FooterEntry,
-    FooterSummary, FooterTable, FooterTrailer, Geometry, KeyHash, Kill, KillList, OpenZoneMark,
-    RecordHeader, RecordKind, RecordShape, StoreId, VOLUME_COUNT_MAX, VolumeHeader, ZoneHeader,
-    ZoneLap,
+    BLOCK, CHUNK, COUNTED_MAX, Checkpoint, ClassId, ClockMark, FooterBuilder, FooterEntries,
+    FooterEntry, FooterSummary, FooterTable, FooterTrailer, Geometry, KeyHash, Kill, KillList,
+    OpenZoneMark, RecordHeader, RecordKind, RecordShape, StoreId, VOLUME_COUNT_MAX, VolumeHeader,
+    ZoneHeader, ZoneLap,
 };
 
 fn store_id() -> impl Strategy<Value = StoreId> {
@@ -16,8 +16,13 @@ fn key_hash() -> impl Strategy<Value = KeyHash> {
     any::<[u8; 16]>().prop_map(KeyHash)
 }
 
+/// A number that only grows.
+fn counted() -> impl Strategy<Value = u64> {
+    0..=COUNTED_MAX
+}
+
 fn aligned() -> impl Strategy<Value = u64> {
-    (0..u64::MAX / BLOCK as u64).prop_map(|blocks| blocks * BLOCK as u64)
+    (0..COUNTED_MAX / BLOCK as u64).prop_map(|blocks| blocks * BLOCK as u64)
 }
 
 prop_compose! {
@@ -38,7 +43,7 @@ prop_compose! {
 prop_compose! {
     fn clock_mark()(
         boot_id in any::<[u8; 16]>(),
-        (boottime_ms, store_ms, wall_ms) in any::<(u64, u64, u64)>(),
+        (boottime_ms, store_ms, wall_ms) in (counted(), counted(), counted()),
     ) -> ClockMark {
         ClockMark { boot_id, boottime_ms, store_ms, wall_ms }
     }
@@ -46,7 +51,7 @@ prop_compose! {
 
 prop_compose! {
     fn open_zone()(
-        zone in any::<u32>(), lap in 1..=u64::MAX, blocks in 0..=65536_u64,
+        zone in any::<u32>(), lap in 1..=COUNTED_MAX, blocks in 0..=65536_u64,
     ) -> OpenZoneMark {
         OpenZoneMark { zone_lap: ZoneLap { zone, lap }, durable_len: blocks * BLOCK as u64 }
     }
@@ -54,10 +59,10 @@ prop_compose! {
 
 prop_compose! {
     fn checkpoint()(
-        sequence in 1..=u64::MAX,
-        incarnation in any::<u64>(),
+        sequence in 1..=COUNTED_MAX,
+        incarnation in counted(),
         clock in clock_mark(),
-        lsns in any::<(u64, u64)>(),
+        lsns in (counted(), counted()),
         next_base_position in aligned(),
         open_zones in prop::collection::vec(open_zone(), 0..=64),
         given_up in prop::array::uniform16(aligned()),
@@ -74,12 +79,12 @@ prop_compose! {
 prop_compose! {
     fn zone_header()(
         zone in any::<u32>(),
-        lap in 1..=u64::MAX,
+        lap in 1..=COUNTED_MAX,
         base_position in aligned(),
         bucket in 0..=31_u8,
         group in any::<u64>(),
-        opened_store_ms in any::<u64>(),
-        incarnation in any::<u64>(),
+        opened_store_ms in counted(),
+        incarnation in counted(),
     ) -> ZoneHeader {
         let class = ClassId { bucket, group };
         ZoneHeader { zone, lap, base_position, class, opened_store_ms, incarnation }
@@ -98,9 +103,10 @@ fn kind() -> impl Strategy<Value = RecordKind> {
 prop_compose! {
     fn record()(
         kind in kind(),
-        (zone, lap, position) in (any::<u32>(), 1..=u64::MAX, aligned()),
-        (lsn, incarnation, durable_lsn) in (1..=u64::MAX, any::<u64>(), any::<u64>()),
-        (stored_ms, expires_ms, created_wall_ms) in any::<(u64, u64, u64)>(),
+        (zone, lap, position) in (any::<u32>(), 1..=COUNTED_MAX, aligned()),
+        (lsn, incarnation, durable_lsn) in (1..=COUNTED_MAX, counted(), counted()),
+        stored_ms in counted(),
+        (expires_ms, created_wall_ms) in any::<(u64, u64)>(),
         payload_len in prop_oneof![0..2 * BLOCK as u64, 0..40 * CHUNK as u64, 0..=256_u64 << 20],
         hole_blocks in 1..=65536_u32,
         content_hash in any::<[u8; 16]>(),
@@ -138,7 +144,7 @@ prop_compose! {
 prop_compose! {
     fn entry_and_key()(
         key_hash in key_hash(),
-        lsn in 1..=u64::MAX,
+        lsn in 1..=COUNTED_MAX,
         offset_blocks in 1..200_u32,
         payload_len in 0..100_000_u32,
         expires_after_s in any::<u32>(),
@@ -205,8 +211,8 @@ proptest! {
         kills in prop::collection::vec(kill(), 0..300),
         zone in zone_header(),
         store_id in store_id(),
-        lsns in any::<(u64, u64)>(),
-        times in any::<(u64, u64)>(),
+        lsns in (counted(), counted()),
+        times in (counted(), any::<u64>()),
     ) {
         let mut footer = FooterBuilder::new();
         puts.iter().for_each(|(entry, key)| footer.push_put(entry, key));

@@ -6,8 +6,8 @@ mod samples;
 use samples::STORE;
 use std::ops::RangeInclusive;
 use tapeloop_format::{
-    BLOCK, Checkpoint, FooterEntries, FooterTable, FooterTrailer, FormatError, RecordHeader,
-    RecordKind, Structure, VolumeHeader, ZONE_SIZE_MAX, ZoneHeader,
+    BLOCK, COUNTED_MAX, Checkpoint, FooterEntries, FooterTable, FooterTrailer, FormatError,
+    RecordHeader, RecordKind, Structure, VolumeHeader, ZONE_SIZE_MAX, ZoneHeader,
 };
 
 struct Case {
@@ -84,10 +84,16 @@ fn a_checkpoint_with_a_value_out_of_bounds_is_refused() {
     let what = Structure::Checkpoint;
     let too_long = ZONE_SIZE_MAX + BLOCK as u64;
     let cases = vec![
-        field(what, "sequence", (24, 24), 0_u64, 8, 1..=u64::MAX),
-        field(what, "next_lsn", (88, 88), 0_u64, 8, 1..=u64::MAX),
+        field(what, "sequence", (24, 24), 0_u64, 8, 1..=COUNTED_MAX),
+        field(what, "next_lsn", (88, 88), 0_u64, 8, 1..=COUNTED_MAX),
+        field(what, "next_lsn", (88, 88), COUNTED_MAX + 1, 8, 1..=COUNTED_MAX),
+        field(what, "incarnation", (32, 32), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
+        field(what, "boottime_ms", (56, 56), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
+        field(what, "store_ms", (64, 64), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
+        field(what, "wall_ms", (72, 72), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
+        field(what, "next_base_position", (96, 96), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
         field(what, "next_base_position", (96, 96), 1_u64, 8, 0..=0),
-        field(what, "lap", (112 + 24 + 8, 8), 0_u64, 8, 1..=u64::MAX),
+        field(what, "lap", (112 + 24 + 8, 8), 0_u64, 8, 1..=COUNTED_MAX),
         field(what, "durable_len", (112 + 16, 16), too_long, 8, 0..=ZONE_SIZE_MAX),
         field(what, "given_up", (1648 + 15 * 8, 1648), 1_u64, 8, 0..=0),
         reserved(what, 106),
@@ -110,6 +116,10 @@ fn a_zone_header_with_a_value_out_of_bounds_is_refused() {
         field(what, "base_position", (48, 48), 4097_u64, 8, 4096..=4096),
         reserved(what, 31),
         reserved(what, 72),
+        field(what, "lap", (40, 40), COUNTED_MAX + 1, 8, 1..=COUNTED_MAX),
+        field(what, "base_position", (48, 48), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
+        field(what, "opened_store_ms", (56, 56), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
+        field(what, "incarnation", (64, 64), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
     ];
     let good = samples::zone_header().encode(&STORE);
     refused(&good[..], cases, sign_block, |bytes| ZoneHeader::decode(bytes, &STORE));
@@ -125,9 +135,15 @@ fn a_put_with_a_value_out_of_bounds_is_refused() {
         field(what, "key_len", (14, 14), 0_u64, 2, 1..=1024),
         field(what, "metadata_len", (16, 16), 1025_u64, 2, 0..=1024),
         field(what, "payload_len", (24, 24), ZONE_SIZE_MAX + 1, 8, 0..=ZONE_SIZE_MAX),
-        field(what, "lap", (40, 40), 0_u64, 8, 1..=u64::MAX),
+        field(what, "lap", (40, 40), 0_u64, 8, 1..=COUNTED_MAX),
         field(what, "position", (48, 48), at + 512, 8, at..=at),
-        field(what, "lsn", (56, 56), 0_u64, 8, 1..=u64::MAX),
+        field(what, "lsn", (56, 56), 0_u64, 8, 1..=COUNTED_MAX),
+        field(what, "lap", (40, 40), COUNTED_MAX + 1, 8, 1..=COUNTED_MAX),
+        field(what, "position", (48, 48), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
+        field(what, "lsn", (56, 56), COUNTED_MAX + 1, 8, 1..=COUNTED_MAX),
+        field(what, "incarnation", (64, 64), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
+        field(what, "durable_lsn", (72, 72), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
+        field(what, "stored_ms", (80, 80), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
         reserved(what, 18),
         reserved(what, 140),
         reserved(what, 191),
@@ -182,12 +198,16 @@ fn a_trailer_with_a_value_out_of_bounds_is_refused() {
     let kills_max = (size - 0x25000) / 32;
     let cases = vec![
         field(what, "class_bucket", (28, 28), 32_u64, 1, 0..=31),
-        field(what, "lap", (40, 40), 0_u64, 8, 1..=u64::MAX),
+        field(what, "lap", (40, 40), 0_u64, 8, 1..=COUNTED_MAX),
         field(what, "base_position", (48, 48), 1_u64, 8, 0..=0),
         field(what, "zone_size", (56, 56), 0_u64, 8, 64 << 10..=ZONE_SIZE_MAX),
         field(what, "used_len", (80, 80), 0_u64, 8, 4096..=size - 4096),
         field(what, "used_len", (80, 80), 0x25001_u64, 8, 0x25000..=0x25000),
-        field(what, "lsn_last", (96, 96), 1000_u64, 8, 1001..=u64::MAX),
+        field(what, "lsn_last", (96, 96), 1000_u64, 8, 1001..=COUNTED_MAX),
+        field(what, "lap", (40, 40), COUNTED_MAX + 1, 8, 1..=COUNTED_MAX),
+        field(what, "base_position", (48, 48), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
+        field(what, "opened_store_ms", (64, 64), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
+        field(what, "sealed_store_ms", (72, 72), COUNTED_MAX + 1, 8, 0..=COUNTED_MAX),
         field(what, "kill_count", (116, 116), u64::from(u32::MAX), 4, 0..=kills_max),
         field(what, "keys_len", (120, 120), 2049_u64, 4, 2..=2048),
         reserved(what, 29),
@@ -218,7 +238,7 @@ fn a_footer_table_with_dirty_padding_is_refused_under_a_valid_checksum() {
 fn a_footer_entry_with_a_value_out_of_bounds_is_refused() {
     let what = Structure::FooterEntries;
     let cases = vec![
-        field(what, "lsn", (16, 16), 0_u64, 8, 1..=u64::MAX),
+        field(what, "lsn", (16, 16), 0_u64, 8, 1..=COUNTED_MAX),
         field(what, "payload_len", (28, 28), ZONE_SIZE_MAX + 1, 4, 0..=ZONE_SIZE_MAX),
         field(what, "key_len", (36, 36), 0_u64, 2, 1..=1024),
         field(what, "key_len", (36, 36), 1025_u64, 2, 1..=1024),
