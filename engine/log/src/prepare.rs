@@ -79,8 +79,8 @@ impl Log {
             let wanting = self.classes.iter().filter(|class| class.wants_zone);
             let unserved = wanting.filter(|class| !self.is_prepared_for(class.class));
             let Some(class) = unserved.max_by_key(|class| class.waiting.len()) else { return };
-            let class = class.class;
-            match self.take_zone() {
+            let (class, is_needed) = (class.class, !class.waiting.is_empty());
+            match self.take_zone(is_needed) {
                 Some(zone) => self.prepare_zone(zone, class),
                 None if self.a_zone_comes() || self.close_for_space(class) => return,
                 None => self.no_zone_for(class),

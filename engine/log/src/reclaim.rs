@@ -65,20 +65,28 @@ impl Log {
 
     /// A zone for the next lap, on a volume that prepares none. The volumes take turns, so that
     /// records spread over all drives. `None`: nothing may be taken now.
-    pub(crate) fn take_zone(&mut self) -> Option<u32> {
+    ///
+    /// While a far volume has free zones, what a near one holds gives only for records that wait:
+    /// what is wanted ahead of need waits for the slow drive.
+    pub(crate) fn take_zone(&mut self, is_needed: bool) -> Option<u32> {
         // A zone that a checkpoint cannot name as open could not be recovered.
         if self.open.len() >= OPEN_ZONES_MAX {
             return None;
         }
         let (near, far): (Vec<u16>, Vec<u16>) =
             self.volumes_in_turn().into_iter().partition(|volume| !self.volume(*volume).is_far);
-        let zone = self.take_zone_of(&near).or_else(|| {
+        let may_give = is_needed || !far.iter().any(|volume| self.has_free(*volume));
+        let zone = self.take_zone_of(&near, may_give).or_else(|| {
             // Nearer ones may have some in a moment.
             let is_certain = !near.iter().any(|volume| self.volume(*volume).prepare.is_some());
-            is_certain.then(|| self.take_zone_of(&far)).flatten()
+            (is_needed && is_certain).then(|| self.take_zone_of(&far, true)).flatten()
         })?;
         self.turn = (self.volume_of(zone) + 1) % self.options.geometry.volume_count();
         Some(zone)
+    }
+
+    fn has_free(&self, volume: u16) -> bool {
+        self.volume(volume).free.iter().any(|zone| self.may_try(*zone))
     }
 
     fn volumes_in_turn(&self) -> Vec<u16> {
@@ -88,16 +96,14 @@ impl Log {
     }
 
     /// A free zone, else one that must give.
-    fn take_zone_of(&mut self, volumes: &[u16]) -> Option<u32> {
+    fn take_zone_of(&mut self, volumes: &[u16], may_give: bool) -> Option<u32> {
         let is_ready = |volume: &u16| self.volume(*volume).prepare.is_none();
         let ready: Vec<u16> = volumes.iter().copied().filter(is_ready).collect();
         if let Some(zone) = ready.iter().find_map(|volume| self.take_free(*volume)) {
             return Some(zone);
         }
         // One that is busy may have a free zone: nothing must give for want of patience.
-        let has_free =
-            |volume: &u16| self.volume(*volume).free.iter().any(|zone| self.may_try(*zone));
-        if volumes.iter().any(has_free) {
+        if !may_give || volumes.iter().any(|volume| self.has_free(*volume)) {
             return None;
         }
         let is_sealed = |zone: &u32| {

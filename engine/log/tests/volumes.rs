@@ -234,17 +234,17 @@ fn nothing_gives_while_a_busy_volume_has_a_free_zone() {
     }
     store.log().avoid_volume(1, false);
     assert_eq!(store.log().volume_stats(0).zones_free, 0);
-    let evicted = store.log().stats().zones_evicted;
+    assert_eq!(store.log().stats().zones_evicted, 0, "not for a zone that nothing waits for");
     store.freeze(1, true);
     let tickets = [
+        store.begin_put("hour", 1, LARGE, HOUR_MS),
         store.begin_put("day", 1, LARGE, 24 * HOUR_MS),
-        store.begin_put("week", 1, LARGE, 168 * HOUR_MS),
     ];
     store.run();
     store.freeze(1, false);
     store.run();
     assert!(tickets.iter().all(|ticket| store.is_stored(*ticket)));
-    assert_eq!(store.log().stats().zones_evicted, evicted);
+    assert_eq!(store.log().stats().zones_evicted, 0);
     assert!((0..4).all(|step| store.look(&format!("seg/{step}")) == Seen::Version(1)));
 }
 
