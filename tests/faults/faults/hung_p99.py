@@ -24,7 +24,8 @@ NEEDS = two_drives.NEEDS
 
 WINDOW_S, SAMPLE_WINDOW_S = 20.0, 5.0
 PUTS_PER_S, GETS_PER_S = 20, 60
-LANES = 6
+# No request waits for a lane that waits for the drive.
+LANES = PUTS_PER_S
 OBJECT_BYTES = 256 << 10
 RATIO_MAX = 2.0
 

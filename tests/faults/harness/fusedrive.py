@@ -12,6 +12,8 @@ drive is gone). Commands come as JSON lines on stdin, one answer each on stdout:
   {"cut": N, "seed": S}   N operations from now the power goes: everything fails from then on, and
                           of what was written since the last flush any part is lost, at random
   {"lose": S}             that, at once, without failing anything: what a drive forgets
+  {"thin": N}             N more units of 64 KiB can be written for the first time, the rest is
+                          ENOSPC: thin provisioning over a pool that is running out
 
 The model of the cache: writes reach the backing file at once and what they replaced is remembered
 until a flush; a loss puts a random part of it back, in sectors. A write that was answered after a
@@ -38,7 +40,7 @@ FOPEN_DIRECT_IO, FOPEN_PARALLEL_DIRECT_WRITES = 1, 64
 # Asynchronous reads and direct writes, big writes, more pages to a request.
 INIT_FLAGS = 1 << 0 | 1 << 5 | 1 << 15 | 1 << 22
 FOREVER_S = 1 << 30
-SECTOR = 512
+SECTOR, THIN_UNIT = 512, 64 << 10
 PR_SET_IO_FLUSHER = 57
 KINDS = {READ: "read", WRITE: "write", FSYNC: "flush"}
 
@@ -75,6 +77,7 @@ class Drive:
         self.rules, self.held = [], []
         self.cache, self.unflushed = None, []
         self.cut_after, self.random = None, None
+        self.units, self.units_left = set(), 1 << 62
         self.counts = {"read": 0, "write": 0, "flush": 0, "failed": 0}
         self.buffer = bytearray(MAX_WRITE + 8192)
 
@@ -109,6 +112,8 @@ class Drive:
             self.cache, self.unflushed = command["cache"], []
         if "cut" in command:
             self.cut_after, self.random = command["cut"], random.Random(command["seed"])
+        if "thin" in command:
+            self.units_left = command["thin"]
         if "lose" in command:
             self.lose(random.Random(command["lose"]))
         return {**self.counts, "unflushed": len(self.unflushed), "is_cut": self.cut_after == 0}
@@ -151,6 +156,8 @@ class Drive:
                 self.lose(self.random)
                 return errno.EIO
         start, size = (0, 0) if opcode == FSYNC else struct.unpack_from("<QI", body, 8)
+        if opcode == WRITE and not self.has_room(start, size):
+            return errno.ENOSPC
         for rule in self.rules:
             if rule.strikes(op, start, size):
                 if not rule.hold and op == "flush" and self.cache:
@@ -158,6 +165,14 @@ class Drive:
                     self.lose(random.Random(self.counts["flush"]))
                 return "hold" if rule.hold else rule.errno
         return 0
+
+    def has_room(self, start, size):
+        units = set(range(start // THIN_UNIT, (start + size - 1) // THIN_UNIT + 1)) - self.units
+        if len(units) > self.units_left:
+            return False
+        self.units_left -= len(units)
+        self.units |= units
+        return True
 
     def carry_out(self, opcode, body):
         """Bytes to answer with."""
