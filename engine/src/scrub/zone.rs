@@ -134,7 +134,8 @@ impl Cycle<'_> {
                 hash: Some(entry.key_hash),
                 offset: entry.offset(),
                 len: entry.payload_len,
-                expires_ms: entry.expires_ms(trailer.opened_store_ms),
+                // Footers round up to a second; in its last one nobody needs it any more.
+                expires_ms: entry.expires_ms(trailer.opened_store_ms).saturating_sub(999),
                 lsn: Some(entry.lsn),
             };
             self.object(&at, &listed, |cycle| cycle.footer_key(&at, key, &entry.key_hash))?;
