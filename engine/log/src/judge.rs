@@ -83,7 +83,6 @@ impl Recovery {
                 self.find(Finding::ZoneHeader { zone, error });
                 self.sealed_zone(zone, trailer);
             }
-            (Err(FormatError::Blank { .. }), Err(FormatError::Blank { .. })) => {}
             (Err(error), Err(_)) => {
                 self.facts[zone as usize].error = Some(error);
                 self.want_zone(Wanted::FirstRecord(zone), zone, BLOCK as u64, BLOCK);
@@ -91,8 +90,9 @@ impl Recovery {
         }
     }
 
-    /// A header that was being written for the first time has no record behind it. A damaged one
-    /// has, and the record knows most of what the header said.
+    /// A header that was being written for the first time has no record behind it, and a zone that
+    /// was never opened has none. A header that was damaged or lost has, and the record knows most
+    /// of what it said.
     pub(crate) fn first_record_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
         let error = self.facts[zone as usize].error.take().expect("why the record is asked");
         if bytes.is_none() {
@@ -102,6 +102,9 @@ impl Recovery {
         }
         let record = decode(bytes, |bytes| RecordHeader::decode(bytes, self.store_id.salt()));
         let Some(record) = record.ok().filter(|record| record.zone == zone) else {
+            if matches!(error, FormatError::Blank { .. }) {
+                return; // Never opened.
+            }
             self.unknown_laps.push(zone);
             self.report.torn_dropped += 1;
             return;
