@@ -108,7 +108,7 @@ class Store:
         self.store_id = first.store_id
         self.zone_size, self.zone_count = first.zone_size, first.zone_count
         points = {v.index: self._checkpoint_of(v) for v in volumes}
-        age = lambda p: (p["incarnation"], p["store_ms"], p["next_lsn"])
+        age = lambda p: (p["incarnation"] >> 32, p["store_ms"], p["incarnation"], p["next_lsn"])
         self.checkpoint = max(filter(None, points.values()), key=age, default=None)
         # A volume without a checkpoint of the newest incarnation refused to be flushed then.
         newest = self.checkpoint and self.checkpoint["incarnation"]
@@ -195,14 +195,15 @@ class Store:
             if refused.kind == "damaged":
                 note = {"what": "footer trailer does not verify", "zone": number}
                 self.notes.append({**note, "why": str(refused)})
+        if header and trailer and trailer["lap"] > header["lap"]:
+            header, header_why = None, Refused("damaged", "its footer is of a later lap")
         if header is None:
-            if trailer is None and header_why.kind == "blank":
+            header = self._stand_in(number, data, trailer)
+            if header is None and header_why.kind == "blank":
                 return Zone(number, "unused")
             self._damaged("zone header", volume, at, str(header_why), zone=number)
-            if trailer is None:
+            if header is None:
                 return Zone(number, "unreadable")
-            header = {k: trailer[k] for k in ("zone", "lap", "base_position", "opened_store_ms")}
-            header["incarnation"] = 0
         if header["base_position"] < self._given_up(volume.index):
             return Zone(number, "given up", header)
         if trailer and trailer["lap"] == header["lap"]:
@@ -221,6 +222,23 @@ class Store:
             self._damaged("footer", volume, at, why, zone=number)
         self._scan(zone, data, self.zone_size, counted_len, floor)
         return zone
+
+    def _stand_in(self, number, data, trailer):
+        """What a lost zone header said, as far as its first record or its footer knows."""
+        try:
+            record = parse_record(data[BLOCK:], self.store_id)
+        except Refused:
+            record = None
+        if record and (record["zone"] != number or record["position"] < BLOCK):
+            record = None
+        if trailer and (record is None or record["lap"] <= trailer["lap"]):
+            stand_in = {k: trailer[k] for k in ("zone", "lap", "base_position", "opened_store_ms")}
+            return {**stand_in, "incarnation": 0}
+        if record is None:
+            return None
+        stand_in = {"zone": number, "lap": record["lap"], "opened_store_ms": record["stored_ms"]}
+        stand_in["base_position"] = record["position"] - BLOCK
+        return {**stand_in, "incarnation": 0}
 
     def _may_have_been_open(self, header):
         """Was the lap open at the newest checkpoint, or opened since?"""

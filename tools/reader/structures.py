@@ -16,6 +16,7 @@ FORMAT_VERSION = 1
 KINDS = {1: "put", 2: "tombstone", 3: "carry", 4: "void"}
 FIXED_LEN = 192
 VOLUME_COUNT_MAX = 16
+GROWING_MAX = (1 << 62) - 1
 
 
 class Refused(Exception):
@@ -38,6 +39,13 @@ def is_zero(data):
 def _need_zero(data, name):
     if not is_zero(data):
         raise Refused("damaged", "%s is not zero" % name)
+
+
+def need_growing(structure, names):
+    """Numbers that only grow never get there."""
+    for name in names:
+        if structure[name] > GROWING_MAX:
+            raise Refused("damaged", "%s %d is beyond all bounds" % (name, structure[name]))
 
 
 class Fields:
@@ -126,6 +134,8 @@ def parse_checkpoint(block, store_id, slot):
         raise Refused("elsewhere", "checkpoint %d is in slot %d" % (point["sequence"], slot))
     _need_zero(block[106:112], "checkpoint's reserved field")
     _need_zero(block[1776 : BLOCK - 4], "checkpoint's reserved tail")
+    need_growing(point, ("sequence", "incarnation", "boottime_ms", "store_ms", "wall_ms"))
+    need_growing(point, ("durable_lsn", "next_lsn", "next_base_position"))
     point["given_up"] = [f.u64(1648 + 8 * i) for i in range(VOLUME_COUNT_MAX)]
     if any(base % BLOCK for base in point["given_up"]):
         raise Refused("damaged", "checkpoint gives up a position that is no place")
@@ -162,6 +172,7 @@ def parse_zone_header(block, store_id, zone):
         "opened_store_ms": f.u64(56),
         "incarnation": f.u64(64),
     }
+    need_growing(header, ("lap", "base_position", "opened_store_ms", "incarnation"))
     if header["lap"] < 1 or header["class_bucket"] > 31 or header["base_position"] % BLOCK:
         raise Refused("damaged", "zone header has impossible numbers")
     return header
@@ -184,6 +195,8 @@ def parse_trailer(block, store_id, zone, zone_size):
     t = {"zone": zone, "class_bucket": f.u8(28)}
     t.update({name: f.u64(at) for name, at in _TRAILER_U64.items()})
     t.update({name: f.u32(112 + 4 * i) for i, name in enumerate(_TRAILER_U32)})
+    need_growing(t, ("lap", "base_position", "opened_store_ms", "sealed_store_ms"))
+    need_growing(t, ("lsn_first", "lsn_last"))
     kills_at = t["entries_offset"] + round_up(40 * t["entry_count"], BLOCK)
     keys_at = kills_at + round_up(32 * t["kill_count"], BLOCK)
     end = keys_at + round_up(t["keys_len"], BLOCK)
@@ -284,6 +297,7 @@ def parse_record(data, store_id):
 def _check_record(r, f, data, store_id):
     put, carry = r["kind"] == "put", r["kind"] == "carry"
     keyed = put or r["kind"] == "tombstone"
+    need_growing(r, ("lap", "position", "lsn", "incarnation", "durable_lsn", "stored_ms"))
     _need_zero(f.raw(18, 2) + f.raw(140, 4) + f.raw(188, 4), "record's reserved field")
 
     def need(truth, why):

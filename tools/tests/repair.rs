@@ -242,9 +242,7 @@ fn damage(store: &StoreBuilder, random: &mut Random) -> String {
         _ => hit.volume_offset + random.below(hit.record_len),
     };
     let start = at / block * block;
-    // Recovery takes an open zone whose first block reads as zeros for one never opened.
-    let is_open_header = (2..4).any(|zone| geometry.zone_offset(zone) == start);
-    match if is_open_header { 3 } else { random.below(4) } {
+    match random.below(4) {
         0 => store.file.write_all_at(&[0; BLOCK], start).unwrap(),
         1 => store.file.write_all_at(&bytes(random, BLOCK), start).unwrap(),
         2 => store.file.write_all_at(&[0; 512], at / 512 * 512).unwrap(),

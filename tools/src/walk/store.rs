@@ -144,7 +144,10 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ToolError> {
 /// Of each volume the one with the higher sequence; of those the latest. Sequences of different
 /// volumes cannot be compared.
 fn newest(volumes: &[Volume]) -> Option<&Checkpoint> {
-    let age = |mark: &&Checkpoint| (mark.incarnation, mark.clock.store_ms, mark.next_lsn);
+    let age = |mark: &&Checkpoint| {
+        let epoch = mark.incarnation >> 32;
+        (epoch, mark.clock.store_ms, mark.incarnation, mark.next_lsn)
+    };
     let of_volumes = volumes.iter().filter_map(|volume| {
         let slots = volume.slots.iter().flatten();
         slots.max_by_key(|checkpoint| checkpoint.sequence)
