@@ -208,6 +208,10 @@ fn a_promise_proved_by_a_test_that_is_gone_is_caught() {
     plant(root.path(), "engine/tests/a.rs", "//! Good.\nfn here() {}\n");
     plant(root.path(), "docs/testing.md", &page("here"));
     assert_eq!(check(root.path()).expect("readable files"), []);
+    assert_caught("docs/testing.md", &page("xtask faults gone"), 4, "promises");
+    plant(root.path(), "tests/faults/faults/hung.py", "\"\"\"Good.\"\"\"\nNAME = \"hung\"\n");
+    plant(root.path(), "docs/testing.md", &page("xtask faults hung"));
+    assert_eq!(check(root.path()).expect("readable files"), []);
 }
 
 #[test]
