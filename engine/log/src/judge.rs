@@ -56,9 +56,6 @@ impl Recovery {
             (Ok(header), _) if !self.counts(volume, header.base_position) => {
                 self.give_up_zone(zone, header.lap, header.base_position);
             }
-            (Err(_), Ok(trailer)) if !self.counts(volume, trailer.base_position) => {
-                self.give_up_zone(zone, trailer.lap, trailer.base_position);
-            }
             (Ok(header), Ok(trailer)) if trailer.lap == header.lap => {
                 self.sealed_zone(zone, trailer);
             }
@@ -74,16 +71,8 @@ impl Recovery {
                 self.find(Finding::ZoneHeader { zone, error });
                 self.sealed_zone(zone, trailer);
             }
-            // Torn when the zone was about to be reused; if not, nothing is lost with it either.
-            (Err(FormatError::Checksum { .. }), Ok(trailer)) => {
-                self.report.torn_dropped += 1;
-                self.sealed_zone(zone, trailer);
-            }
-            (Err(error), Ok(trailer)) => {
-                self.find(Finding::ZoneHeader { zone, error });
-                self.sealed_zone(zone, trailer);
-            }
-            (Err(error), Err(_)) => {
+            // The trailer may be of an earlier lap: the first record tells.
+            (Err(error), _) => {
                 self.facts[zone as usize].error = Some(error);
                 self.want_zone(Wanted::FirstRecord(zone), zone, BLOCK as u64, BLOCK);
             }
@@ -92,16 +81,24 @@ impl Recovery {
 
     /// A header that was being written for the first time has no record behind it, and a zone that
     /// was never opened has none. A header that was damaged or lost has, and the record knows most
-    /// of what it said.
+    /// of what it said. With a trailer of that lap, or of a later one, the zone is sealed.
     pub(crate) fn first_record_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
-        let error = self.facts[zone as usize].error.take().expect("why the record is asked");
+        let facts = &mut self.facts[zone as usize];
+        let error = facts.error.take().expect("why the record is asked");
+        let trailer = facts.trailer.clone().and_then(Result::ok);
+        let record = decode(bytes, |bytes| RecordHeader::decode(bytes, self.store_id.salt()));
+        let record = record.ok().filter(|record| record.zone == zone);
+        if let Some(trailer) = trailer
+            && record.as_ref().is_none_or(|record| record.lap <= trailer.lap)
+        {
+            return self.headless_sealed_zone(zone, trailer, error);
+        }
         if bytes.is_none() {
             // The drive says nothing about the zone: it is left alone.
             self.zones[zone as usize] = Zone::unknown();
             return;
         }
-        let record = decode(bytes, |bytes| RecordHeader::decode(bytes, self.store_id.salt()));
-        let Some(record) = record.ok().filter(|record| record.zone == zone) else {
+        let Some(record) = record else {
             if matches!(error, FormatError::Blank { .. }) {
                 return; // Never opened.
             }
@@ -125,6 +122,18 @@ impl Recovery {
         };
         self.open_zone(header, error);
         self.scans.get_mut(&zone).expect("just started").closing = true;
+    }
+
+    fn headless_sealed_zone(&mut self, zone: u32, trailer: FooterTrailer, error: FormatError) {
+        if !self.counts(self.geometry.volume_of(zone), trailer.base_position) {
+            return self.give_up_zone(zone, trailer.lap, trailer.base_position);
+        }
+        // Torn when the zone was about to be reused; if not, nothing is lost with it either.
+        match error {
+            FormatError::Checksum { .. } => self.report.torn_dropped += 1,
+            error => self.find(Finding::ZoneHeader { zone, error }),
+        }
+        self.sealed_zone(zone, trailer);
     }
 
     fn sealed_zone(&mut self, zone: u32, trailer: FooterTrailer) {
