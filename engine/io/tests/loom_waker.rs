@@ -1,5 +1,5 @@
-//! The waker of a ring under loom: `waker.rs` itself, over loom's atomics and a model of the eventfd,
-//! run through the orders in which a ring and those who wake it can take their steps.
+//! The waker of a ring under loom: `waker.rs` itself, over loom's atomics and a model of the
+//! eventfd, run through the orders in which a ring and those who wake it can take their steps.
 //!
 //! The work is a counter that is touched without any ordering of its own: what the ring sees of it
 //! after a wake-up it sees because of the waker. A wake-up that gets lost is a deadlock.

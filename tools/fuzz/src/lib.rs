@@ -5,8 +5,8 @@
 //! promise was broken. The same bytes always take the same path: a finding replays.
 #![forbid(unsafe_code)]
 
-/// What a target may hold, images included: nothing on a drive or in a request makes anybody ask for
-/// more. Every target's allocator fails beyond it, and that ends the run.
+/// What a target may hold, images included: nothing on a drive or in a request makes anybody ask
+/// for more. Every target's allocator fails beyond it, and that ends the run.
 pub const MEMORY_MAX: usize = 192 << 20;
 
 pub mod body;
@@ -14,7 +14,25 @@ pub mod config;
 /// Checks of the decoders of tapeloop-format.
 #[path = "../../../engine/format/tests/decoders/mod.rs"]
 pub mod decoders;
+#[path = "../../src/error.rs"]
+#[allow(dead_code, reason = "tapectl's own file: not all of it is used here")]
+mod error;
+#[path = "../../src/fsck/mod.rs"]
+#[allow(dead_code, reason = "tapectl's own file: not all of it is used here")]
+mod fsck;
+#[path = "../../src/inspect/mod.rs"]
+#[allow(dead_code, reason = "tapectl's own file: not all of it is used here")]
+mod inspect;
 pub mod recovery;
 pub mod request;
 pub mod splits;
 pub mod store;
+pub mod tapectl;
+#[path = "../../src/units.rs"]
+#[allow(dead_code, reason = "tapectl's own file: not all of it is used here")]
+mod units;
+#[path = "../../src/walk/mod.rs"]
+#[allow(dead_code, reason = "tapectl's own file: not all of it is used here")]
+mod walk;
+
+use tapectl::{output, progress};

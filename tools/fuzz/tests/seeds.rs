@@ -1,6 +1,6 @@
 //! The fuzz targets for seconds, in every `cargo test`: each kept seed, then some thousands of
-//! mutations of them, the same ones each time. No coverage guides this; the long runs with libFuzzer
-//! do that (docs/testing.md).
+//! mutations of them, the same ones each time. No coverage guides this; the long runs with
+//! libFuzzer do that (docs/testing.md).
 //!
 //! `TAPELOOP_FUZZ_RUNS=n` makes n times as many, `TAPELOOP_FUZZ_SEED=n` others.
 
@@ -121,4 +121,9 @@ fn any_text_is_a_configuration_within_its_bounds_or_one_line_of_cause() {
 #[test]
 fn recovery_survives_any_volume_and_what_it_then_takes_it_keeps() {
     run("recovery", tapeloop_fuzz::recovery::recovery, 1500);
+}
+
+#[test]
+fn fsck_and_inspect_survive_any_volume_and_change_nothing_unasked() {
+    run("tapectl", tapeloop_fuzz::tapectl::tapectl, 200);
 }

@@ -24,7 +24,11 @@ pub(super) const HOUSE: [Crate; 10] = [
     Crate { folder: "engine/sim", package: SIM, may_use: &[LOG, FORMAT] },
     Crate { folder: "engine", package: ENGINE, may_use: &[IO, LOG, FORMAT] },
     Crate { folder: "server", package: SERVER, may_use: &[ENGINE] },
-    Crate { folder: "tools/fuzz", package: "tapeloop-fuzz", may_use: &[SERVER, LOG, FORMAT] },
+    Crate {
+        folder: "tools/fuzz",
+        package: "tapeloop-fuzz",
+        may_use: &[SERVER, ENGINE, LOG, FORMAT],
+    },
     Crate { folder: "tools/xtask", package: "xtask", may_use: &[] },
     Crate { folder: "tools", package: "tapeloop-tools", may_use: &[ENGINE, FORMAT] },
     Crate {

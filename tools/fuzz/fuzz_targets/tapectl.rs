@@ -1,0 +1,12 @@
+//! fsck, inspect and repair over volumes edited as the bytes say.
+#![no_main]
+
+use std::alloc::System;
+
+use cap::Cap;
+use libfuzzer_sys::fuzz_target;
+
+#[global_allocator]
+static MEMORY: Cap<System> = Cap::new(System, tapeloop_fuzz::MEMORY_MAX);
+
+fuzz_target!(|bytes: &[u8]| tapeloop_fuzz::tapectl::tapectl(bytes));
