@@ -2,8 +2,9 @@
 //! locks, run through the orders in which a few threads can take their steps.
 //!
 //! Loom cannot see the blocks' bytes, so each model keeps a `Cell` per block or byte beside them
-//! and touches it where a real owner touches memory: a write that a read may race with is an error, and
-//! so is a block that never comes back (a leaked `Arc`) or a waiter that nobody wakes (a deadlock).
+//! and touches it where a real owner touches memory: a write that a read may race with is an error,
+//! and so is a block that never comes back (a leaked `Arc`) or a waiter that nobody wakes (a
+//! deadlock).
 #![allow(dead_code, unreachable_pub, reason = "the files are those of the library")]
 
 #[path = "../src/arena.rs"]
