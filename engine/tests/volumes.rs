@@ -260,6 +260,38 @@ fn without_a_volume_the_rest_is_served_and_it_comes_back_empty() {
 }
 
 #[test]
+fn without_a_volume_the_rest_is_served_also_after_a_crash() {
+    for missing in [0, 1] {
+        let store = Store::of(2);
+        let engine = store.open();
+        let objects = block_on(64, fill(&engine, "a", 60)).expect("a ring");
+        common::until("both volumes are in use", || {
+            used_zones(&engine).iter().all(|used| *used > 0)
+        });
+        // As the kill of the process would leave them.
+        let crashed = store.dir.path().join("crashed");
+        fs::copy(&store.paths[1 - missing], &crashed).expect("copied");
+        engine.close();
+        let options = Options { volumes: vec![crashed], degraded: true, ..store.options() };
+        let (engine, summary) = Engine::open(options).expect("opens without it");
+        assert_eq!(summary.missing, [missing as u16]);
+        block_on(64, async {
+            let mut found = 0;
+            for (n, (name, len)) in objects.iter().enumerate() {
+                if let Some(bytes) = get(&engine, name).await {
+                    assert!(bytes == payload(*len, n as u8), "{name}");
+                    found += 1;
+                }
+            }
+            assert!(found > 0 && found < objects.len(), "{found}");
+            put(&engine, "b/new", b"new", HOUR_MS).await.expect("stored");
+        })
+        .expect("a ring");
+        engine.close();
+    }
+}
+
+#[test]
 fn a_second_opener_of_any_volume_is_refused() {
     let store = Store::of(2);
     let engine = store.open();
