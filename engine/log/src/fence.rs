@@ -8,6 +8,7 @@
 //! - What was not is placed again on another volume within the same operation. It has become a
 //!   ghost, which the new record names; so it does not matter what the drive made of it.
 //! - Its open zones stay in the checkpoints of the others, as far as they were durable.
+//! - A volume that is fenced before what recovery read from it was durable takes all others along.
 
 use crate::log::{Flying, Log, Pending, Phase, Purpose};
 use crate::types::{AppendError, Event, IoFailure};
@@ -31,10 +32,13 @@ impl Log {
         if !self.volume(volume).is_usable() || self.phase == Phase::Closed {
             return;
         }
-        self.volume_mut(volume).fenced = Some(failure);
-        self.find_far();
-        self.events.push_back(Event::Fenced { volume, failure });
-        self.abandon_io(volume);
+        let is_doubtful = !self.volume(volume).is_found_durable;
+        self.put_up_fence(volume, failure);
+        if is_doubtful {
+            for other in self.usable_volumes() {
+                self.put_up_fence(other, failure);
+            }
+        }
         if self.is_read_only() {
             return self.end_everything(failure);
         }
@@ -55,6 +59,13 @@ impl Log {
         self.prepare_next();
         self.continue_start();
         self.continue_last_checkpoints();
+    }
+
+    fn put_up_fence(&mut self, volume: u16, failure: IoFailure) {
+        self.volume_mut(volume).fenced = Some(failure);
+        self.find_far();
+        self.events.push_back(Event::Fenced { volume, failure });
+        self.abandon_io(volume);
     }
 
     /// Takes note of how a write ended.

@@ -94,10 +94,20 @@ pub(crate) enum Purpose {
 
 /// Something written that becomes true with the next flush of its volume.
 pub(crate) enum Written {
-    Record { lsn: u64 },
-    Void { zone: u32, lsns: [u64; 2] },
-    Footer { zone: u32, kills_at: crate::zone::Kills },
+    Record {
+        lsn: u64,
+    },
+    Void {
+        zone: u32,
+        lsns: [u64; 2],
+    },
+    Footer {
+        zone: u32,
+        kills_at: crate::zone::Kills,
+    },
     Prepare,
+    /// What recovery read.
+    Found,
     Repair,
     Checkpoint,
 }
@@ -209,10 +219,9 @@ impl Log {
             options,
         };
         log.adopt_zones();
-        for Repair { zone, offset, bytes } in state.repairs {
-            let volume = log.volume_of(zone);
-            log.volume_mut(volume).start_writes += 1;
-            log.want_zone_write(zone, offset, bytes, Purpose::Repair);
+        for repair in state.repairs {
+            let own = log.volume_of(repair.zone);
+            log.volume_mut(own).repairs.push(repair);
         }
         log
     }
@@ -385,6 +394,7 @@ impl Log {
                 Written::Void { zone, lsns } => self.void_durable(zone, lsns),
                 Written::Footer { zone, kills_at } => self.zone_sealed(zone, kills_at),
                 Written::Prepare => self.prepare_step_durable(volume),
+                Written::Found => self.found_durable(volume),
                 Written::Repair => self.repair_durable(volume),
                 Written::Checkpoint => self.checkpoint_durable(volume),
             }

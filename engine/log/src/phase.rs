@@ -1,16 +1,32 @@
 //! From start to close: repairs, the first checkpoints, service, the last checkpoints.
 //!
-//! Start: all volumes flush what recovery read and wrote; when all have, a checkpoint that forbids
-//! ghosts goes to each; when all have that, the log serves. A volume that refuses is fenced and is
+//! Start: all volumes flush what recovery read, then get its repairs: a record must not last in a
+//! zone whose new header might not. When all have that, a checkpoint that forbids ghosts goes to
+//! each; when all have that, the log serves. A volume that refuses to be written is fenced and is
 //! not waited for.
+//!
+//! A volume that does not even make durable what recovery read from it stops the whole log: a
+//! tombstone there, that nobody was told of, may be gone tomorrow, and what it killed elsewhere be
+//! back. Who answers from it cannot know which places to name.
 
-use crate::log::{Log, Phase};
+use crate::log::{Log, Phase, Purpose, Repair};
 use crate::seal::CHECKPOINT_FAILURES_MAX;
 use crate::types::{Event, IoFailure};
 
 impl Log {
+    pub(crate) fn found_durable(&mut self, volume: u16) {
+        let own = self.volume_mut(volume);
+        own.is_found_durable = true;
+        let repairs = std::mem::take(&mut own.repairs);
+        own.repairs_left = repairs.len() as u32;
+        for Repair { zone, offset, bytes } in repairs {
+            self.want_zone_write(zone, offset, bytes, Purpose::Repair);
+        }
+        self.continue_start();
+    }
+
     pub(crate) fn repair_durable(&mut self, volume: u16) {
-        self.volume_mut(volume).start_writes -= 1;
+        self.volume_mut(volume).repairs_left -= 1;
         self.continue_start();
     }
 
@@ -18,7 +34,7 @@ impl Log {
     pub(crate) fn continue_start(&mut self) {
         let Phase::Starting { checkpoint } = self.phase else { return };
         let usable = self.usable_volumes();
-        if usable.is_empty() || usable.iter().any(|volume| self.volume(*volume).start_writes > 0) {
+        if usable.is_empty() || !usable.iter().all(|volume| self.volume(*volume).is_repaired()) {
             return;
         }
         if !checkpoint {

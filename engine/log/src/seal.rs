@@ -15,11 +15,8 @@ use tapeloop_format::{
 const CHECKPOINT_PERIOD_MS: u64 = 1000;
 /// An idle log only keeps its clock mark fresh.
 const CHECKPOINT_PERIOD_IDLE_MS: u64 = MARK_PERIOD_MS - 2 * CHECKPOINT_PERIOD_MS;
-/// A slot that refuses a checkpoint this often is given up for the other one, which holds the last
-/// good checkpoint: until then a crash in mid-write must not cost both.
-const SLOT_FAILURES_MAX: u32 = 3;
-/// Starting and closing try both slots.
-pub(crate) const CHECKPOINT_FAILURES_MAX: u32 = 2 * SLOT_FAILURES_MAX;
+/// Starting and closing try so often.
+pub(crate) const CHECKPOINT_FAILURES_MAX: u32 = 4;
 
 impl Log {
     /// The zone takes no more records; it is sealed as soon as nothing in it is in flight.
@@ -166,15 +163,13 @@ impl Log {
         self.want_write(volume, offset, bytes, Purpose::Checkpoint);
     }
 
-    /// The sequence goes on so that the next one goes to the same slot or, in the end, to the
-    /// other.
+    /// The sequence goes on so that the next one goes to the same slot: the other one holds the last
+    /// good checkpoint, and a refused write may have torn what was there.
     pub(crate) fn checkpoint_refused(&mut self, volume: u16) {
         let slots = &mut self.volume_mut(volume).slots;
         slots.busy = false;
         slots.failures += 1;
-        if !slots.failures.is_multiple_of(SLOT_FAILURES_MAX) {
-            slots.sequence += 1;
-        }
+        slots.sequence += 1;
         slots.last = None; // nothing is known to be on the drive: it is due
     }
 

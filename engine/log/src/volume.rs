@@ -7,7 +7,7 @@
 //! - A volume that is slow is far: it gets new records only if no other volume can take them. Where
 //!   all are slow none is far.
 
-use crate::log::{InFlight, Log, Purpose, Written};
+use crate::log::{InFlight, Log, Purpose, Repair, Written};
 use crate::prepare::Prepare;
 use crate::types::{Io, IoFailure, IoOp, VolumeStats};
 use crate::zone::ZoneState;
@@ -31,8 +31,12 @@ pub(crate) struct VolumeLog {
     /// Bytes of the carry journal that must not be written over yet.
     pub(crate) journal_used: u64,
     pub(crate) slots: Slots,
-    /// Repairs of recovery, and the flush of what it read, that are not durable yet.
-    pub(crate) start_writes: u32,
+    /// What recovery read there is durable.
+    pub(crate) is_found_durable: bool,
+    /// What recovery wants written then.
+    pub(crate) repairs: Vec<Repair>,
+    /// Repairs under way.
+    pub(crate) repairs_left: u32,
     /// Places, zones or what lies before them, that refused a write since one was taken anywhere.
     pub(crate) refusing: BTreeSet<Option<u32>>,
     pub(crate) fenced: Option<IoFailure>,
@@ -63,19 +67,26 @@ impl VolumeLog {
             record_bytes_in_flight: 0,
             // What recovery read may not be durable yet: a flush comes before a checkpoint says it
             // is.
-            written: if is_missing { Vec::new() } else { vec![Written::Repair] },
+            written: if is_missing { Vec::new() } else { vec![Written::Found] },
             flushing: None,
             free: VecDeque::new(),
             prepare: None,
             journal_used: 0,
             slots: Slots { sequence, due_ms: 0, busy: false, failures: 0, last: None },
-            start_writes: 1,
+            is_found_durable: false,
+            repairs: Vec::new(),
+            repairs_left: 0,
             refusing: BTreeSet::new(),
             fenced: None,
             is_missing,
             is_slow: false,
             is_far: false,
         }
+    }
+
+    /// Is it as recovery wants it to be?
+    pub(crate) fn is_repaired(&self) -> bool {
+        self.is_found_durable && self.repairs_left == 0
     }
 
     /// May anything be written there?

@@ -236,6 +236,12 @@ impl Store {
 
     /// Opens the store and waits until it serves.
     pub(crate) fn recover(&mut self, missing: &[u16]) {
+        self.open(missing);
+        assert!(self.events.contains(&Event::Started), "{:?}", self.events);
+        self.events.clear();
+    }
+
+    fn open(&mut self, missing: &[u16]) {
         let mut recovery = Recovery::new(STORE_ID, self.geometry, missing);
         while let Some(read) = recovery.poll_read() {
             assert!(!missing.contains(&read.volume), "nothing is asked of a missing volume");
@@ -247,8 +253,6 @@ impl Store {
         self.directory = Arc::clone(log.directory());
         (self.clock, self.report, self.log) = (clock, report, Some(log));
         self.run();
-        assert!(self.events.contains(&Event::Started), "{:?}", self.events);
-        self.events.clear();
     }
 
     /// Closes the store; it is not opened again yet.
@@ -270,6 +274,13 @@ impl Store {
         self.end_process();
         self.drives.iter_mut().for_each(|drive| drive.queue.clear());
         self.recover(&[]);
+    }
+
+    /// The same, whether it serves then or not.
+    pub(crate) fn reopen(&mut self) {
+        self.end_process();
+        self.drives.iter_mut().for_each(|drive| drive.queue.clear());
+        self.open(&[]);
     }
 
     /// Power fails on all drives at once; they all come back.
@@ -321,8 +332,12 @@ impl Store {
     }
 
     pub(crate) fn delete(&mut self, key: &str) -> Result<(), AppendError> {
-        let ticket = self.append(key, Op::Delete);
+        let ticket = self.begin_delete(key);
         self.wait_for(ticket)
+    }
+
+    pub(crate) fn begin_delete(&mut self, key: &str) -> Ticket {
+        self.append(key, Op::Delete)
     }
 
     fn wait_for(&mut self, wanted: Ticket) -> Result<(), AppendError> {
@@ -465,12 +480,11 @@ impl Store {
         self.drives.iter_mut().for_each(|drive| drive.refuses = Refuses::default());
     }
 
-    /// Of all that a drive has not flushed only the first block of each write lasts.
-    pub(crate) fn tear(&mut self, volume: u16) {
+    /// Of all that a drive has not flushed only the last write lasts.
+    pub(crate) fn tear_all_but_last(&mut self, volume: u16) {
         let drive = self.drive(volume);
-        for (at, _) in drive.unflushed.drain(..) {
-            drive.durable[at..at + BLOCK].copy_from_slice(&drive.seen[at..at + BLOCK]);
-        }
+        let (at, len) = *drive.unflushed.last().expect("something is not flushed");
+        drive.durable[at..at + len].copy_from_slice(&drive.seen[at..at + len]);
     }
 
     /// Both checkpoints of a volume are gone.
