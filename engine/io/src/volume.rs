@@ -50,9 +50,19 @@ impl VolumeFile {
     pub fn open_direct(path: &Path) -> Result<VolumeFile, VolumeError> {
         let is_device = kind_is_device(path)?;
         let exclusive = if is_device { libc::O_EXCL } else { 0 };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(libc::O_DIRECT | exclusive);
-        let file = lock::open_exclusive(&mut || options.open(path))
+        let open = |flags| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).custom_flags(libc::O_DIRECT | exclusive | flags);
+            options.open(path)
+        };
+        // A read that notes its time in the inode waits for the file system's journal: on a drive
+        // that hangs it would hold up the reader's whole thread, which serves other drives too.
+        let open_unnoted = || match open(libc::O_NOATIME) {
+            // Somebody else's file.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => open(0),
+            opened => opened,
+        };
+        let file = lock::open_exclusive(&mut || open_unnoted())
             .map_err(|source| open_error(path, is_device, source))?;
         lock::lock_exclusive(&file, path)?;
         check_alignment(&file, path)?;

@@ -220,3 +220,14 @@ fn preparing_a_device_refuses_a_file_and_leaves_it_alone() {
     assert!(matches!(error, VolumeError::Exists { .. }));
     assert!(std::fs::read(&store.path).unwrap().iter().all(|&byte| byte == 0));
 }
+
+#[test]
+fn a_read_leaves_no_note_in_the_file_system_that_it_could_wait_for() {
+    let store = Store::new(MIB);
+    let volume = store.open();
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let file = std::fs::File::open(&store.path).unwrap();
+    file.set_times(std::fs::FileTimes::new().set_accessed(long_ago)).unwrap();
+    volume.read_at(&mut vec![0; BLOCK], 0).unwrap();
+    assert_eq!(file.metadata().unwrap().accessed().unwrap(), long_ago);
+}
