@@ -28,9 +28,9 @@ const PROBE: u64 = u64::MAX;
 /// What became of operations that a fenced drive was never asked for: ECANCELED.
 const CANCELLED: IoFailure = IoFailure { errno: 125 };
 
-/// Starts the appender of a volume. Its ring is ready when this returns. The thread is never joined:
-/// the hub knows when it has ended, and what the kernel makes of it while its drive hangs is no
-/// concern of ours.
+/// Starts the appender of a volume. Its ring is ready when this returns. The thread is never
+/// joined: the hub knows when it has ended, and what the kernel makes of it while its drive hangs
+/// is no concern of ours.
 pub(crate) fn spawn(
     hub: &Arc<Hub>,
     volume: u16,
