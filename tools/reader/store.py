@@ -215,7 +215,7 @@ class Store:
         zone.is_sure = self.is_sure[volume.index]
         zone.durable_len = counted_len if zone.is_sure else 0
         if point and self._may_have_been_open(header):
-            floor = max(header["incarnation"], point["incarnation"])
+            floor = point["incarnation"]
         elif point and zone.is_sure:
             at += self.zone_size - BLOCK
             why = "the zone was sealed and has no footer"

@@ -242,13 +242,16 @@ fn in_a_sealed_zone_whatever_is_no_record_or_is_not_listed_is_damage() {
     let hole = zone.used();
     zone.skip(3 * BLOCK as u64);
     store.put(&mut zone, "n/c", &[5; 100], None);
+    // Nothing behind it tells that it was durable, but that the zone was sealed.
+    let last = zone.used();
+    zone.skip(BLOCK as u64);
     store.seal(zone);
     store.checkpoint(1, &[]);
     let (code, report) = fsck(&store.path);
     let offsets: Vec<_> = damage(&report).iter().map(|found| &found["zone_offset"]).collect();
     assert_eq!(
         (code, offsets),
-        (1, vec![&unlisted.zone_offset.into(), &hole.into()]),
+        (1, vec![&unlisted.zone_offset.into(), &hole.into(), &last.into()]),
         "{report:#}"
     );
 }

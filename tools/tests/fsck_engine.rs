@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use support::{Random, bytes, flip, fsck, json, seed};
@@ -39,7 +40,7 @@ async fn fill(
         let name = format!("live/r{}/seg-{:04}.m4s", number % 3, random.below(180));
         let key = Key::new(name.clone().into_bytes())?;
         if random.below(10) == 0 && objects.remove(&name).is_some() {
-            assert!(engine.delete(&key).await?);
+            engine.delete(&key).await?;
             continue;
         }
         let len = match random.below(4) {
@@ -55,6 +56,43 @@ async fn fill(
         objects.insert(name, len);
     }
     Ok(())
+}
+
+/// `TAPELOOP_CHECKS=200` checks more often.
+#[test]
+fn a_store_that_is_written_to_while_it_is_checked_is_never_called_damaged() {
+    let seed = seed();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path().join("volume");
+    tapeloop_engine::format(&[path.clone()], CAPACITY, &mut |_, _| {}).unwrap();
+    let (engine, _) = Engine::open(Options::new(&path)).unwrap();
+    let is_over = AtomicBool::new(false);
+    let count = std::env::var("TAPELOOP_CHECKS").ok().and_then(|count| count.parse().ok());
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3)
+            .map(|writer| {
+                let (engine, is_over) = (&engine, &is_over);
+                scope.spawn(move || {
+                    let mut random = Random(seed.wrapping_add(writer));
+                    while !is_over.load(Ordering::Relaxed) {
+                        // The ring wraps: zones are sealed, reused and scanned all the time.
+                        block_on(64, fill(engine, &mut random, &mut HashMap::new()))
+                            .unwrap()
+                            .unwrap();
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..count.unwrap_or(15) {
+            let (code, report) = fsck(&path);
+            is_over.store(code != 0, Ordering::Relaxed);
+            assert_eq!(code, 0, "seed {seed}: {report:#}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+    });
+    engine.close();
+    assert_eq!(fsck(&path).0, 0);
 }
 
 /// Something that holds live data, or leads to it.

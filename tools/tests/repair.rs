@@ -115,8 +115,10 @@ fn a_footer_that_its_records_do_not_prove_is_left_alone() {
     let end = store.geometry.zone_offset(2);
     let block = BLOCK as u64;
     let hit = store.written.iter().find(|put| put.key == "live/b.ts").unwrap();
-    let cases: [&[u64]; 3] = [
+    let first = store.written.iter().rfind(|put| put.key == "live/a0.ts").unwrap();
+    let cases: [&[u64]; 4] = [
         // A table, and a record of the zone.
+        &[end - 3 * block, first.volume_offset],
         &[end - 3 * block, hit.volume_offset],
         &[end - 4 * block, hit.volume_offset + 100_000],
         // Trailer and entries: nothing tells whether the records are all there.

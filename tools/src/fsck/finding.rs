@@ -1,5 +1,7 @@
 //! One thing that is wrong, and the list of them.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use tapeloop_format::{KeyHash, RecordHeader};
 
@@ -126,6 +128,21 @@ impl Findings {
                 _ => self.torn.push(suspect.finding),
             }
         }
+    }
+
+    /// Zones with damage in them.
+    pub(crate) fn damaged_zones(&self) -> BTreeSet<u32> {
+        self.damage.iter().filter_map(|finding| finding.zone).collect()
+    }
+
+    /// Takes a second look at a zone for the first one, going by what was durable at the first.
+    pub(crate) fn replace(&mut self, zone: u32, mut again: Findings) {
+        self.damage.retain(|finding| finding.zone != Some(zone));
+        self.torn.retain(|finding| finding.zone != Some(zone));
+        again.durable_lsn_max = self.durable_lsn_max;
+        again.decide(0);
+        self.torn.append(&mut again.torn);
+        again.damage.into_iter().for_each(|finding| self.damage(finding));
     }
 
     pub(crate) fn damage_count(&self) -> u64 {

@@ -154,12 +154,16 @@ fn not_usable(path: &Path, cause: Fault) -> ToolError {
     ToolError::Volume { path: path.to_owned(), cause: cause.to_string(), advice }
 }
 
-/// Reads both copies. When the first is damaged, the second is the last block of the volume.
+/// Reads both copies. When the first is damaged, the second is the last block of a file; a device
+/// may be longer, and its length tells.
 fn read_headers(file: &VolumeFile, len: u64) -> Result<(VolumeHeader, Vec<(u64, Fault)>), Fault> {
     let first = read_header(file, 0);
     let last_block = (len / BLOCK as u64).saturating_sub(1) * BLOCK as u64;
     let second_offset = match &first {
         Ok(header) => header.geometry.header_b_offset(),
+        Err(_) if file.is_device() => {
+            Geometry::for_device(len).map_or(last_block, |device| device.header_b_offset())
+        }
         Err(_) => last_block,
     };
     let second = read_header(file, second_offset);
