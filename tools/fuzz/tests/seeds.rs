@@ -125,5 +125,5 @@ fn recovery_survives_any_volume_and_what_it_then_takes_it_keeps() {
 
 #[test]
 fn fsck_and_inspect_survive_any_volume_and_change_nothing_unasked() {
-    run("tapectl", tapeloop_fuzz::tapectl::tapectl, 200);
+    run("volume_tools", tapeloop_fuzz::tapectl::tapectl, 200);
 }
