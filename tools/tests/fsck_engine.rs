@@ -83,7 +83,7 @@ fn a_store_that_is_written_to_while_it_is_checked_is_never_called_damaged() {
                 })
             })
             .collect();
-        for _ in 0..count.unwrap_or(15) {
+        for _ in 0..count.unwrap_or(30) {
             let (code, report) = fsck(&path);
             is_over.store(code != 0, Ordering::Relaxed);
             assert_eq!(code, 0, "seed {seed}: {report:#}");
