@@ -97,7 +97,6 @@ impl Recovery {
             let behind = scan.found.iter().filter(|found| found.offset >= hole.to);
             let durable_behind =
                 behind.map(|found| found.header.lsn).any(|lsn| lsn <= recovered.durable_lsn);
-            let durable_behind = durable_behind && !scan.is_unsure;
             let durable_to = match durable_behind {
                 true => hole.to,
                 false => hole.to.min(scan.durable_len),

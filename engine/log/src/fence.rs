@@ -8,7 +8,7 @@
 //! - What was not is placed again on another volume within the same operation. It has become a
 //!   ghost, which the new record names; so it does not matter what the drive made of it.
 //! - Its open zones stay in the checkpoints of the others, as far as they were durable.
-//! - A volume that is fenced before what recovery read from it was durable takes all others along.
+//! - A volume that is fenced before it is as recovery found it and wants it takes all others along.
 
 use crate::log::{Flying, Log, Pending, Phase, Purpose};
 use crate::types::{AppendError, Event, IoFailure};
@@ -32,7 +32,7 @@ impl Log {
         if !self.volume(volume).is_usable() || self.phase == Phase::Closed {
             return;
         }
-        let is_doubtful = !self.volume(volume).is_found_durable;
+        let is_doubtful = !self.volume(volume).is_repaired();
         self.put_up_fence(volume, failure);
         if is_doubtful {
             for other in self.usable_volumes() {

@@ -30,13 +30,6 @@ impl Recovery {
         base_position >= given_up.unwrap_or(0)
     }
 
-    /// Was the volume flushed when the store was opened last? One that refused then has no
-    /// checkpoint of that start.
-    fn was_flushed(&self, volume: u16) -> bool {
-        let newest = self.checkpoint.as_ref().map_or(0, |mark| mark.incarnation);
-        self.incarnations[usize::from(volume)] == newest
-    }
-
     /// The volume was away, and the store went on without it: the zone is free, whatever it holds.
     fn give_up_zone(&mut self, zone: u32, lap: u64, base_position: u64) {
         self.report.zones_given_up += 1;
@@ -220,8 +213,7 @@ impl Recovery {
     fn footer_invalid(&mut self, zone: u32, error: FormatError) {
         let trailer = self.trailer(zone);
         let zone_lap = ZoneLap { zone, lap: trailer.lap };
-        let is_sealed = !self.may_have_been_open(zone_lap, trailer.base_position);
-        if is_sealed && self.was_flushed(self.geometry.volume_of(zone)) {
+        if !self.may_have_been_open(zone_lap, trailer.base_position) {
             self.find(Finding::Footer { zone, error });
         }
         self.scan_instead(zone);
@@ -281,17 +273,9 @@ impl Recovery {
         let durable_len = durable_len.min(zone_size);
         let salt = self.store_id.salt();
         let mut scan = Scan::new(header, zone_size, salt, durable_len, incarnation_min);
-        let was_flushed = self.was_flushed(self.geometry.volume_of(zone));
-        if !was_flushed {
-            // What the last start found there counts still, if it is still there.
-            scan.durable_len = 0;
-            scan.is_unsure = true;
-        }
         if !was_open {
-            scan.closing = true;
-        }
-        if !was_open && was_flushed {
             self.find(Finding::Footer { zone, error });
+            scan.closing = true;
         }
         self.start_scan(zone, scan);
     }

@@ -2,12 +2,12 @@
 //!
 //! Start: all volumes flush what recovery read, then get its repairs: a record must not last in a
 //! zone whose new header might not. When all have that, a checkpoint that forbids ghosts goes to
-//! each; when all have that, the log serves. A volume that refuses to be written is fenced and is
-//! not waited for.
+//! each; when all have that, the log serves. A volume that refuses its checkpoint is fenced and is
+//! not waited for: the others' checkpoints speak for it.
 //!
-//! A volume that does not even make durable what recovery read from it stops the whole log: a
-//! tombstone there, that nobody was told of, may be gone tomorrow, and what it killed elsewhere be
-//! back. Who answers from it cannot know which places to name.
+//! A volume that does not make durable what recovery read from it, or not its repairs, stops the
+//! whole log: a tombstone there, that nobody was told of, may be gone tomorrow, and what it killed
+//! elsewhere be back; a torn record may be whole. Who answers cannot know which places to name.
 
 use crate::log::{Log, Phase, Purpose, Repair};
 use crate::seal::CHECKPOINT_FAILURES_MAX;

@@ -79,8 +79,6 @@ pub struct Recovery {
     slots: Vec<Slots>,
     /// Number of the last checkpoint on each volume.
     sequences: Vec<u64>,
-    /// And the incarnation that it speaks for.
-    pub(crate) incarnations: Vec<u64>,
     /// The newest of the store.
     pub(crate) checkpoint: Option<Checkpoint>,
     /// Carry records: the newest last, unless a longer series was written here before.
@@ -115,7 +113,6 @@ impl Recovery {
             purposes: HashMap::new(),
             slots: volumes.map(|_| [None, None]).collect(),
             sequences: vec![0; usize::from(geometry.volume_count())],
-            incarnations: vec![0; usize::from(geometry.volume_count())],
             checkpoint: None,
             journal: Vec::new(),
             incarnation_max: 0,
@@ -250,7 +247,6 @@ impl Recovery {
             return self.find(Finding::Checkpoint { volume });
         };
         self.sequences[usize::from(volume)] = found.sequence;
-        self.incarnations[usize::from(volume)] = found.incarnation;
         // Numbers are not given twice, whoever gave them.
         self.incarnation_max = self.incarnation_max.max(found.incarnation);
         self.lsn_max = self.lsn_max.max(found.next_lsn - 1);

@@ -29,13 +29,9 @@ pub(crate) struct Found {
 /// The scan of one zone.
 pub(crate) struct Scan {
     pub(crate) zone: ZoneHeader,
-    /// Durable and contiguous up to here, says the checkpoint.
+    /// Durable and contiguous up to here, says the checkpoint; records above must be this young.
     pub(crate) durable_len: u64,
-    /// Up to here a record counts whoever wrote it; above it must be this young.
-    pub(crate) counted_len: u64,
     incarnation_min: u64,
-    /// Nothing is known of what was durable on the volume: what is invalid is torn.
-    pub(crate) is_unsure: bool,
     /// Where records end at the latest, from the start of the zone.
     limit: u64,
     /// The zone takes no more records and is to be sealed.
@@ -75,9 +71,7 @@ impl Scan {
         Scan {
             zone,
             durable_len,
-            counted_len: durable_len,
             incarnation_min,
-            is_unsure: false,
             limit,
             closing: false,
             window: WINDOW,
@@ -163,7 +157,7 @@ impl Scan {
             return Err(FormatError::Truncated { what, needed: record_len, found });
         }
         self.lsn_max = self.lsn_max.max(header.lsn);
-        if self.cursor >= self.counted_len && header.incarnation < self.incarnation_min {
+        if self.cursor >= self.durable_len && header.incarnation < self.incarnation_min {
             return Err(FormatError::Misplaced {
                 what: tapeloop_format::Structure::Record,
                 field: "incarnation",
