@@ -1,8 +1,11 @@
 //! What must be true of every key, known from nothing but what was asked and what was acknowledged.
 
-use super::rig::Seen;
+use crate::reader::Seen;
 use std::collections::{BTreeMap, BTreeSet};
 use tapeloop_log::Ticket;
+
+/// A zone, counted over the store, and its lap.
+pub(crate) type ZoneLap = (u32, u64);
 
 /// What a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +15,10 @@ pub(crate) enum State {
     Put {
         version: u64,
         expires_ms: u64,
-        place: Option<(u32, u64)>,
+        place: Option<ZoneLap>,
     },
+    /// Damage hides it: any version that was ever put, or none.
+    Hidden,
 }
 
 /// An operation that has not been acknowledged, and may still turn out to have happened.
@@ -32,24 +37,27 @@ struct KeyModel {
     doubts: Vec<Doubt>,
 }
 
+/// An operation under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) key: usize,
     pub(crate) version: u64,
-    pub(crate) group: u64,
     state: State,
 }
 
+/// Knows every key.
 pub(crate) struct Oracle {
     keys: Vec<KeyModel>,
     /// Operations of this run that have not ended.
     pub(crate) pending: BTreeMap<Ticket, Asked>,
     /// Zones and laps taken back while something in them was alive.
-    pub(crate) evicted: BTreeSet<(u32, u64)>,
-    groups: BTreeMap<u64, u64>,
+    pub(crate) evicted: BTreeSet<ZoneLap>,
+    /// Group of every version whose bytes were ever given to the log.
+    put: BTreeMap<u64, u64>,
     next_version: u64,
     /// Counts the times that the store was opened.
     pub(crate) run: u64,
+    pub(crate) acknowledged: u64,
 }
 
 impl Oracle {
@@ -59,9 +67,10 @@ impl Oracle {
             keys: vec![blank; keys],
             pending: BTreeMap::new(),
             evicted: BTreeSet::new(),
-            groups: BTreeMap::new(),
+            put: BTreeMap::new(),
             next_version: 1,
             run: 0,
+            acknowledged: 0,
         }
     }
 
@@ -74,6 +83,12 @@ impl Oracle {
         self.next_version - 1
     }
 
+    /// What `next_version` would say.
+    pub(crate) fn version_after(&self) -> u64 {
+        self.next_version
+    }
+
+    /// `put`: earliest expiry and group.
     pub(crate) fn asked(
         &mut self,
         ticket: Ticket,
@@ -81,19 +96,18 @@ impl Oracle {
         version: u64,
         put: Option<(u64, u64)>,
     ) {
-        let state = match put {
-            None => State::Gone,
-            Some(_) => State::Put { version, expires_ms: u64::MAX, place: None },
-        };
-        let group = put.map_or(0, |(_, group)| group);
-        self.groups.insert(version, group);
-        let expires_min_ms = put.map_or(0, |(expires_min_ms, _)| expires_min_ms);
-        let doubt = Doubt { version, state, expires_min_ms, run: self.run };
-        self.keys[key].doubts.push(doubt);
-        assert!(self.pending.insert(ticket, Asked { key, version, group, state }).is_none());
+        let mut expires_min_ms = 0;
+        let mut state = State::Gone;
+        if let Some((expires_ms, group)) = put {
+            expires_min_ms = expires_ms;
+            state = State::Put { version, expires_ms: u64::MAX, place: None };
+            self.put.insert(version, group);
+        }
+        self.keys[key].doubts.push(Doubt { version, state, expires_min_ms, run: self.run });
+        assert!(self.pending.insert(ticket, Asked { key, version, state }).is_none());
     }
 
-    pub(crate) fn stored(&mut self, ticket: Ticket, expires_ms: u64, place: (u32, u64)) {
+    pub(crate) fn stored(&mut self, ticket: Ticket, expires_ms: u64, place: ZoneLap) {
         let asked = self.pending.remove(&ticket).expect("an operation ends once");
         assert!(matches!(asked.state, State::Put { .. }), "a put ends as stored");
         let version = asked.version;
@@ -104,11 +118,14 @@ impl Oracle {
         let asked = self.pending.remove(&ticket).expect("an operation ends once");
         assert_eq!(asked.state, State::Gone, "a delete ends as deleted");
         if let State::Put { expires_ms, place, .. } = self.keys[asked.key].state {
-            let evicted = place.is_some_and(|place| self.evicted.contains(&place));
-            let alive = expires_ms > now_ms && !evicted;
+            let alive = expires_ms > now_ms && !self.is_evicted(place);
             assert!(existed || !alive, "a delete of a live object says that it existed");
         }
         self.settle_one(asked, State::Gone);
+    }
+
+    fn is_evicted(&self, place: Option<ZoneLap>) -> bool {
+        place.is_some_and(|place| self.evicted.contains(&place))
     }
 
     fn settle_one(&mut self, asked: Asked, state: State) {
@@ -119,6 +136,7 @@ impl Oracle {
         );
         key.state = state;
         key.doubts.retain(|doubt| doubt.version > asked.version);
+        self.acknowledged += 1;
     }
 
     /// `certain`: nothing can have reached the drive.
@@ -129,6 +147,13 @@ impl Oracle {
         }
     }
 
+    /// What is known of every key, for telling one state of the world from another.
+    #[cfg(test)]
+    pub(crate) fn hash_models(&self, hasher: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        format!("{:?}", self.keys).hash(hasher);
+    }
+
     /// The process ended: what had not ended never will.
     pub(crate) fn process_gone(&mut self) {
         self.pending.clear();
@@ -136,12 +161,12 @@ impl Oracle {
     }
 
     /// Groups of the live objects in a zone's lap.
-    pub(crate) fn alive_in(&self, place: (u32, u64), now_ms: u64) -> Vec<u64> {
+    pub(crate) fn alive_in(&self, place: ZoneLap, now_ms: u64) -> Vec<u64> {
         let alive = self.keys.iter().filter_map(|key| match key.state {
             State::Put { version, expires_ms, place: Some(at) }
                 if at == place && expires_ms > now_ms =>
             {
-                Some(self.groups[&version])
+                Some(self.put[&version])
             }
             _ => None,
         });
@@ -156,28 +181,52 @@ impl Oracle {
             .ok_or_else(|| format!("key {key} at {now_ms}: found {seen:?}, must be {model:?}"))
     }
 
+    /// May the key be absent after a crash?
+    pub(crate) fn may_be_absent(&self, key: usize, now_ms: u64) -> bool {
+        self.check_recovered(key, &Seen::Nothing, now_ms, self.run).is_ok()
+    }
+
+    /// Where damage may hide things: whatever is found was once put under this key.
+    pub(crate) fn check_genuine(&self, key: usize, seen: &Seen, now_ms: u64) -> Result<(), String> {
+        match self.matches(&State::Hidden, seen, now_ms) {
+            true => Ok(()),
+            false => Err(format!("key {key} at {now_ms}: found {seen:?}, never put or expired")),
+        }
+    }
+
     fn matches(&self, state: &State, seen: &Seen, now_ms: u64) -> bool {
         match (state, seen) {
             (State::Gone, seen) => *seen == Seen::Nothing,
             (State::Put { expires_ms, place, .. }, Seen::Nothing) => {
-                *expires_ms <= now_ms || place.is_some_and(|place| self.evicted.contains(&place))
+                *expires_ms <= now_ms || self.is_evicted(*place)
             }
             (
                 State::Put { version, expires_ms, .. },
                 Seen::Object { version: found, expires_ms: found_ms, .. },
             ) => version == found && found_ms <= expires_ms && *found_ms > now_ms,
+            // The reader compared the payload with what that version of that key was put with.
+            (State::Hidden, Seen::Object { version, expires_ms, .. }) => {
+                self.put.contains_key(version) && *expires_ms > now_ms
+            }
+            (State::Hidden, _) => true,
+            (State::Put { .. }, Seen::Damaged { .. } | Seen::Unavailable { .. }) => false,
         }
     }
 
-    /// After a crash a key is what was acknowledged last, or an operation in doubt.
+    /// After a crash a key is what was acknowledged last, or an operation in doubt: one of a run
+    /// before `run`.
     pub(crate) fn check_recovered(
         &self,
         key: usize,
         seen: &Seen,
         now_ms: u64,
+        run: u64,
     ) -> Result<(), String> {
         let model = &self.keys[key];
-        let doubts = model.doubts.iter().filter(|doubt| doubt.run < self.run);
+        if self.matches(&model.state, seen, now_ms) {
+            return Ok(());
+        }
+        let doubts = model.doubts.iter().filter(|doubt| doubt.run < run);
         let mut allowed = vec![model.state];
         for doubt in doubts {
             allowed.push(doubt.state);
@@ -188,7 +237,6 @@ impl Oracle {
         if allowed.iter().any(|state| self.matches(state, seen, now_ms)) {
             return Ok(());
         }
-        let run = self.run;
         Err(format!("key {key} at {now_ms}, run {run}: found {seen:?}, must be one of {allowed:?}"))
     }
 
@@ -202,6 +250,7 @@ impl Oracle {
             Seen::Object { version, expires_ms, zone, lap } => {
                 State::Put { version, expires_ms, place: Some((zone, lap)) }
             }
+            Seen::Damaged { .. } | Seen::Unavailable { .. } => State::Hidden,
         };
     }
 }
