@@ -86,7 +86,16 @@ pub(crate) async fn find(
             FindStep::Absent => return Ok(None),
             FindStep::Recycled => return Err(ReadError::Recycled),
         };
-        let buf = zone(Arc::clone(shared), read).await?;
+        let mut first = first;
+        let buf = match zone(Arc::clone(shared), read).await {
+            // It may reach into the next record: what cannot be read there is not this object's.
+            Err(ReadError::Io { .. }) if first == First::Payload => {
+                first = First::Header;
+                let own = log_read::first_read(directory, key.len(), &location, first);
+                zone(Arc::clone(shared), own).await?
+            }
+            other => other?,
+        };
         let fed = find.feed(directory, salt, shared.now_ms(), &location, &buf);
         if let Some(header) = fed.map_err(|error| damaged(shared, &location, error))? {
             return Ok(Some(OnDrive::new(header, location, first, &buf)));

@@ -65,8 +65,8 @@ def mount(source, target, kind, flags=0, data=None):
 
 
 def umount(target):
-    """Waits for a busy mount a little: a process that was just killed lets go in a moment."""
-    for _ in range(100):
+    """Waits for a busy mount: the rings of a process that was just killed let go one by one."""
+    for _ in range(600):
         if LIBC.umount2(os.fsencode(target), 0) == 0:
             return
         cause = ctypes.get_errno()
