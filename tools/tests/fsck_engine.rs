@@ -64,7 +64,7 @@ fn a_store_that_is_written_to_while_it_is_checked_is_never_called_damaged() {
     let seed = seed();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = folder.path().join("volume");
-    tapeloop_engine::format(&[path.clone()], CAPACITY, &mut |_, _| {}).unwrap();
+    tapeloop_engine::format(std::slice::from_ref(&path), CAPACITY, &mut |_, _| {}).unwrap();
     let (engine, _) = Engine::open(Options::new(&path)).unwrap();
     let is_over = AtomicBool::new(false);
     let count = std::env::var("TAPELOOP_CHECKS").ok().and_then(|count| count.parse().ok());

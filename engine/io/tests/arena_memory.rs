@@ -1,7 +1,7 @@
 //! The arena's own files over plain memory and real threads, small enough for miri: every byte that
 //! the arena touches through a raw pointer is one it may touch, whoever touches another meanwhile.
 //!
-//! `tests/loom_arena.rs` runs through all orders but cannot see the bytes; here it is the other way.
+//! `tests/loom_arena.rs` tries all orders but cannot see the bytes; here it is the other way.
 #![allow(dead_code, unreachable_pub, reason = "the files are those of the library")]
 
 #[path = "../src/arena.rs"]

@@ -163,8 +163,8 @@ impl Log {
         self.want_write(volume, offset, bytes, Purpose::Checkpoint);
     }
 
-    /// The sequence goes on so that the next one goes to the same slot: the other one holds the last
-    /// good checkpoint, and a refused write may have torn what was there.
+    /// The sequence goes on so that the next one goes to the same slot: the other one holds the
+    /// last good checkpoint, and a refused write may have torn what was there.
     pub(crate) fn checkpoint_refused(&mut self, volume: u16) {
         let slots = &mut self.volume_mut(volume).slots;
         slots.busy = false;

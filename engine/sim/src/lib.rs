@@ -1,5 +1,5 @@
 //! The simulator: the real log, recovery, format and read path of tapeloop under a world that a
-//! seed decides. Drives tear, reorder, lose, flip, misdirect, delay and fail; clocks step; the power
+//! seed decides. Drives tear, reorder, lose, flip, misdirect, delay and fail; clocks step; power
 //! goes at any moment. An oracle outside the log knows what was acknowledged.
 //!
 //! One seed replays one world exactly: nothing here asks a clock, a thread or a hash table's order.

@@ -92,8 +92,8 @@ pub(crate) struct World {
     pub(crate) recovered: Vec<Seen>,
     /// Keys whose versions may have been lost to damage or with a volume.
     pub(crate) suspects: BTreeSet<usize>,
-    /// Keys of which a volume that was missing once held something: what was put before this version
-    /// may come back when nothing newer is alive, because what kept it dead is gone.
+    /// Keys that were suspect once: what was put before this version may come back when nothing
+    /// newer is alive, because what kept it dead may be gone.
     pub(crate) loosened: BTreeMap<usize, u64>,
     /// What is damaged, by volume, when the store was opened.
     pub(crate) damages: Vec<Damage>,
