@@ -2,6 +2,7 @@
 //! missing volume costs, and that an old version never comes back from a drive that failed.
 
 #[path = "volumes/store.rs"]
+#[allow(dead_code, reason = "each test program uses its part")]
 mod store;
 
 use store::{Keep, Seen, Store};
