@@ -131,6 +131,10 @@ const REFUSED: &[(&[u8], Reason)] = &[
         Reason::LengthOverflow,
     ),
     (
+        b"PUT /a/b HTTP/1.1\r\nHost: h\r\nContent-Length: 000000000000000000005\r\n\r\n",
+        Reason::LengthOverflow,
+    ),
+    (
         b"PUT /a/b HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         Reason::LengthAndEncoding,
     ),
@@ -205,6 +209,7 @@ fn heads_as_encoders_and_players_send_them_are_accepted() {
     assert_eq!(framing(&head("")), Framing::None);
     assert_eq!(framing(&head("content-length:  5\t \r\n")), Framing::Length(5));
     assert_eq!(framing(&head("Content-Length: 0005\r\n")), Framing::Length(5));
+    assert_eq!(framing(&head("Content-Length: 00000000000000000005\r\n")), Framing::Length(5));
     assert_eq!(
         framing(&head("Content-Length: 9223372036854775808\r\n")),
         Framing::Length(LENGTH_MAX)

@@ -15,6 +15,8 @@ pub const REQUEST_LINE_BYTES_MAX: usize = 8 << 10;
 pub const HEAD_BYTES_MAX: usize = REQUEST_LINE_BYTES_MAX + (32 << 10) + 2 + 2 + 2;
 /// The largest length that framing can declare.
 pub const LENGTH_MAX: u64 = 1 << 63;
+/// The longest number that declares one: `u64::MAX` has as many. More, be they zeros, others refuse.
+const LENGTH_DIGITS_MAX: usize = 20;
 
 /// What the parser made of the bytes so far.
 #[expect(
@@ -398,6 +400,9 @@ fn once<'b>(slot: &mut Option<&'b [u8]>, seen: &mut Option<&'b [u8]>, value: &'b
 fn parse_length(value: &[u8]) -> Result<u64, Reason> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Reason::LengthMalformed);
+    }
+    if value.len() > LENGTH_DIGITS_MAX {
+        return Err(Reason::LengthOverflow);
     }
     let mut length = 0u64;
     for digit in value {
