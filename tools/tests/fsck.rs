@@ -216,6 +216,28 @@ fn a_lost_header_of_a_reused_open_zone_does_not_hide_its_records() {
 }
 
 #[test]
+fn a_first_zone_header_that_a_crash_cut_short_is_torn_and_one_with_a_flipped_bit_is_damage() {
+    for (offset, is_torn) in [(0, true), (BLOCK - 512, true), (1024, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+        store.checkpoint(1, &[]);
+        store.open_zone(2, 1);
+        let start = store.geometry.zone_offset(2);
+        match is_torn {
+            true => store.file.write_all_at(&[0; 512], start + offset as u64).unwrap(),
+            false => store.flip(start + offset as u64, 3),
+        }
+        let (code, report) = fsck(&store.path);
+        assert_eq!(code, i32::from(!is_torn), "{report:#}");
+        let found = &report[if is_torn { "torn" } else { "damage" }][0];
+        assert_eq!(found["structure"], "zone header", "{report:#}");
+        // With something behind it, it had been durable.
+        store.file.write_all_at(b"something", start + BLOCK as u64).unwrap();
+        assert_eq!(fsck(&store.path).0, 1);
+    }
+}
+
+#[test]
 fn a_seal_that_a_crash_cut_short_is_torn_and_a_footer_damaged_later_is_damage() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);

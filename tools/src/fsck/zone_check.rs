@@ -41,6 +41,9 @@ struct ZoneCheck<'v> {
     totals: Totals,
 }
 
+/// What a drive writes as a whole.
+const SECTOR: usize = 512;
+
 /// What the records of a zone add up to, to be compared with its footer.
 #[derive(Default)]
 struct Seen {
@@ -56,7 +59,11 @@ impl<'v> ZoneCheck<'v> {
     fn run(&mut self) {
         let last_block = self.volume.zone_size() - BLOCK as u64;
         if let Some(fault) = self.view.header_fault.clone() {
-            self.damage("zone header", 0, fault.to_string());
+            let finding = self.finding("zone header", 0, fault.to_string());
+            match self.is_header_torn() {
+                true => self.findings.torn.push(finding),
+                false => self.findings.damage(finding),
+            }
         }
         if let Some(fault) = self.view.trailer_fault.clone() {
             self.footer_fault("footer trailer", last_block, fault.to_string());
@@ -90,6 +97,21 @@ impl<'v> ZoneCheck<'v> {
         }
         self.check_agreement(&footer, &seen);
         self.totals.read_bytes += reader.byte_count;
+    }
+
+    /// A header is durable before anything behind it is written. A crash before that leaves some of
+    /// its sectors, of which the first and the last are never blank in a whole one, and nothing
+    /// behind them.
+    fn is_header_torn(&self) -> bool {
+        let start = self.volume.zone_offset(self.view.zone);
+        let (Ok(header), Ok(behind)) =
+            (self.volume.read_block(start), self.volume.read_block(start + BLOCK as u64))
+        else {
+            return false;
+        };
+        let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+        let (first, last) = (&header[..SECTOR], &header[BLOCK - SECTOR..]);
+        self.view.header.is_none() && is_blank(&behind[..]) && is_blank(first) != is_blank(last)
     }
 
     fn finding(&self, structure: &'static str, offset: u64, detail: String) -> Finding {
