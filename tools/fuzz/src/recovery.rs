@@ -48,6 +48,7 @@ fn live(image: &mut Image, edited: &Edited) {
     let mut session = Session::open(disks, *geometry, machine, first, missing);
     let blocks = geometry.zone_count() as usize * (geometry.zone_size() as usize / BLOCK);
     assert!(session.open_object_count() <= blocks);
+    let has_damage = session.report.findings_count > 0;
     let found = look(&session, &*keys);
     if !edited.is_forged {
         keys.iter().zip(&found).for_each(|(key, bytes)| assert_written(key, bytes.as_deref()));
@@ -59,9 +60,9 @@ fn live(image: &mut Image, edited: &Edited) {
     let after = look(&session, names.keys());
     if !edited.is_forged {
         for ((name, is_ours), (before, after)) in names.iter().zip(before.iter().zip(&after)) {
-            // What the damage or a volume that was away hid may show an older version later; what
-            // was stored, deleted or served in this life may not change.
-            let may_show = before.is_none() && !is_ours;
+            // Where damage or a volume that was away hid something, an older version may show
+            // later. What this life stored and served may not change, and without damage nothing.
+            let may_show = before.is_none() && (has_damage || !is_ours);
             let name = name.escape_ascii();
             assert!(before == after || may_show, "{name} changed with a restart");
         }
