@@ -23,6 +23,9 @@
 //! everything else runs on the caller's threads, inside [`block_on`].
 #![forbid(unsafe_code)]
 
+#[cfg(tapeloop_planted)]
+compile_error!("bugs can be planted for the simulator only: no engine is built with them");
+
 mod admission;
 mod appender;
 mod body;

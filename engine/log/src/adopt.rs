@@ -110,7 +110,7 @@ impl Recovery {
                 });
             }
             let torn_from = durable_to.max(hole.from);
-            if torn_from < hole.to.min(end) {
+            if torn_from < hole.to.min(end) && !planted!(Bug::NoVoid) {
                 self.report.torn_dropped += 1;
                 let torn = Hole { from: torn_from, ..hole.clone() };
                 recovered.fill(self.store_id, &scan.zone, &torn);

@@ -18,6 +18,9 @@ impl Log {
             return self.begin(append, Some(Victim { location, expires_ms }));
         }
         let mut candidates = self.directory.lookup_present(&append.hash);
+        if planted!(Bug::ForgetUnserved) {
+            candidates.retain(|at| self.directory.is_servable(at.zone, at.lap));
+        }
         // Where nothing can be read any more comes last: another one may turn out to be it.
         candidates.sort_by_key(|location| self.is_readable(location.zone));
         self.verify_next_victim(append, candidates);
@@ -196,7 +199,11 @@ impl Log {
         self.volume_mut(volume).record_bytes_in_flight -= record_len;
         self.stats.bytes_written += record_len;
         match failure {
+            None if planted!(Bug::AckBeforeFlush) => self.record_durable(lsn),
             None => self.written(volume, Written::Record { lsn }),
+            Some(_) if planted!(Bug::IgnoreWriteError) => {
+                self.written(volume, Written::Record { lsn })
+            }
             Some(failure) => self.record_failed(lsn, failure),
         }
     }
@@ -225,7 +232,12 @@ impl Log {
         let Pending { append, victim: old, expires_ms, .. } = pending;
         let open = self.open.get_mut(&location.zone).expect("records fly in open zones");
         open.resolve(location.offset, true);
-        open.kills.extend(victims.iter().map(|victim| Kill::new(append.hash, lsn, *victim)));
+        let named = match append.op {
+            Op::Delete if planted!(Bug::LoseTombstone) => &[][..],
+            Op::Put(_) if planted!(Bug::LoseOverwrite) => &[][..],
+            _ => &victims,
+        };
+        open.kills.extend(named.iter().map(|victim| Kill::new(append.hash, lsn, *victim)));
         self.ghosts.lay(&append.hash, &victims);
         let replaced = old.is_some_and(|old| old.expires_ms > self.now_ms);
         let old = old.map(|old| old.location);
@@ -243,13 +255,14 @@ impl Log {
                 });
                 self.stats.records_stored += 1;
                 self.stats.payload_bytes_stored += put.payload_len;
+                let old = old.filter(|_| !planted!(Bug::KeepOldEntry));
                 self.directory.publish(&append.hash, old.as_ref(), &location);
                 self.recent.insert(append.hash, location, expires_ms);
                 Event::Stored { ticket, lsn, location, expires_ms, replaced }
             }
             Op::Delete => {
                 self.stats.tombstones += 1;
-                if let Some(old) = old {
+                if let Some(old) = old.filter(|_| !planted!(Bug::KeepDeleted)) {
                     self.directory.retract(&append.hash, &old);
                 }
                 self.recent.remove(&append.hash);

@@ -54,7 +54,8 @@ impl StoreClock {
         let (away_ms, held_ms) = if same_boot {
             (now.boottime_ms - mark.boottime_ms, 0)
         } else {
-            let away_ms = now.wall_ms.saturating_sub(mark.wall_ms).max(MARK_PERIOD_MS);
+            let least_ms = if planted!(Bug::ClockGoesBack) { 0 } else { MARK_PERIOD_MS };
+            let away_ms = now.wall_ms.saturating_sub(mark.wall_ms).max(least_ms);
             (away_ms.min(AWAY_MS_MAX), away_ms.saturating_sub(AWAY_MS_MAX))
         };
         StoreClock {

@@ -287,6 +287,9 @@ fn build_shard(((mut versions, mut kills), shard): Share<'_>) {
     versions.sort_unstable_by_key(|version| {
         (place(&version.hash).1, version.hash.0, std::cmp::Reverse(version.lsn))
     });
+    if planted!(Bug::OldVersionWins) {
+        versions.reverse();
+    }
     versions.dedup_by(|later, kept| later.hash == kept.hash);
     kills.sort_unstable_by_key(|(hash, lsn)| (hash.0, *lsn));
     let killed = |version: &Version| {

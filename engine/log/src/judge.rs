@@ -27,7 +27,7 @@ impl Recovery {
     /// Does what lies there count?
     pub(crate) fn counts(&self, volume: u16, base_position: u64) -> bool {
         let given_up = self.checkpoint.as_ref().map(|mark| mark.given_up[usize::from(volume)]);
-        base_position >= given_up.unwrap_or(0)
+        base_position >= given_up.unwrap_or(0) || planted!(Bug::ReturnGivenUp)
     }
 
     /// The volume was away, and the store went on without it: the zone is free, whatever it holds.

@@ -5,6 +5,10 @@
 //! a simulator can drive the very code that runs on drives. See docs/architecture.md.
 #![forbid(unsafe_code)]
 
+// Before the modules that have sites in them.
+#[macro_use]
+mod planted;
+
 mod adopt;
 mod append;
 mod class;
@@ -35,6 +39,8 @@ pub use clock::{AWAY_MS_MAX, MachineTime, StoreClock};
 pub use directory::{Candidates, Directory, Location};
 pub use index::{INDEXED_BLOCKS_MAX, INDEXED_LEN_MAX, Index, IndexBuilder, IndexEntry};
 pub use log::Log;
+#[cfg(tapeloop_planted)]
+pub use planted::{Bug, plant};
 pub use prepare::object_len_max;
 pub use recover::{Recovery, RecoveryRead};
 pub use report::{Finding, RecoveryReport};

@@ -349,6 +349,7 @@ impl Log {
                 Err(_) => self.footer_failed(zone),
             },
             Purpose::Footer { zone, kills_at } => match result {
+                Ok(_) if planted!(Bug::FooterNotFlushed) => self.zone_sealed(zone, kills_at),
                 Ok(_) => self.written(volume, Written::Footer { zone, kills_at }),
                 Err(_) => self.footer_failed(zone),
             },
@@ -363,6 +364,10 @@ impl Log {
             Purpose::Prepare => self.prepare_step_done(volume, result),
             Purpose::Flush => match result {
                 Ok(_) => self.flushed(volume),
+                Err(_) if planted!(Bug::RetryFailedFlush) => {
+                    let own = self.volume_mut(volume);
+                    own.written.extend(own.flushing.take().expect("under way"));
+                }
                 Err(failure) => self.fence(volume, failure),
             },
         }
@@ -386,8 +391,12 @@ impl Log {
         }
     }
 
-    fn flushed(&mut self, volume: u16) {
+    pub(crate) fn flushed(&mut self, volume: u16) {
         self.stats.flushes += 1;
+        if planted!(Bug::FlushCoversLater) {
+            let mut later = std::mem::take(&mut self.volume_mut(volume).written);
+            self.volume_mut(volume).flushing.as_mut().expect("under way").append(&mut later);
+        }
         for written in self.volume_mut(volume).flushing.take().expect("a flush was under way") {
             match written {
                 Written::Record { lsn } => self.record_durable(lsn),
@@ -402,6 +411,8 @@ impl Log {
     }
 
     pub(crate) fn written(&mut self, volume: u16, written: Written) {
+        let astray = planted!(Bug::FlushOfOtherVolume) && matches!(written, Written::Record { .. });
+        let volume = (volume + u16::from(astray)) % self.options.geometry.volume_count();
         self.volume_mut(volume).written.push(written);
     }
 
@@ -427,7 +438,8 @@ impl Log {
 
     /// Every record up to here is durable, or can not be found any more.
     pub(crate) fn durable_lsn(&self) -> u64 {
-        self.unresolved.first().copied().unwrap_or(self.next_lsn) - 1
+        let too_many = u64::from(planted!(Bug::WatermarkOffByOne) && self.unresolved.len() > 1);
+        self.unresolved.first().copied().unwrap_or(self.next_lsn) - 1 + too_many
     }
 
     pub(crate) fn next_lsn(&self) -> u64 {

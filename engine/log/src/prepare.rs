@@ -195,6 +195,9 @@ impl Log {
                     None => self.abandon_zone(volume),
                 }
             }
+            (Step::Journal, Ok(_)) if planted!(Bug::JournalNotFlushed) => self.write_header(volume),
+            (Step::Header, Ok(_)) if planted!(Bug::HeaderNotFlushed) => self.header_durable(volume),
+            (Step::Carry, Ok(_)) if planted!(Bug::CarryNotFlushed) => self.zone_prepared(volume),
             (_, Ok(_)) => self.written(volume, Written::Prepare),
             (_, Err(_)) => self.abandon_zone(volume),
         }
@@ -229,6 +232,9 @@ impl Log {
             prepare.adopted.push(*number);
         }
         prepare.kills.retain(|kill| self.is_needed(kill, prepare.zone));
+        if planted!(Bug::SkipCarry) {
+            prepare.kills.clear();
+        }
         if prepare.kills.is_empty() {
             self.volume_mut(volume).prepare = Some(prepare);
             return self.write_header(volume);
@@ -251,7 +257,8 @@ impl Log {
         let own = self.volume_mut(volume);
         own.prepare = Some(prepare);
         own.journal_used += carry.len() as u64;
-        self.want_write(volume, CARRY_JOURNAL_OFFSET + journal_used, carry, Purpose::Prepare);
+        let behind = if planted!(Bug::JournalReused) { 0 } else { journal_used };
+        self.want_write(volume, CARRY_JOURNAL_OFFSET + behind, carry, Purpose::Prepare);
     }
 
     fn take_base_position(&mut self) -> u64 {
@@ -439,7 +446,7 @@ impl Log {
         for number in adopted {
             self.orphans.remove(number);
         }
-        if !kills.is_empty() {
+        if !kills.is_empty() && !planted!(Bug::ForgetOrphans) {
             self.orphans.insert(self.next_orphans, Orphans { volume, kills });
             self.next_orphans += 1;
         }

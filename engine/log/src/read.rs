@@ -108,7 +108,9 @@ fn decode(
     // Base positions are multiples of the zone size, so the offset is bound with zone and lap.
     let zone_size = directory.geometry().zone_size();
     let base = header.position - header.position % zone_size;
-    header.expect(location.zone, location.lap, base + location.offset)?;
+    if !planted!(Bug::ReadAnyPlace) {
+        header.expect(location.zone, location.lap, base + location.offset)?;
+    }
     Ok(header)
 }
 
@@ -307,7 +309,9 @@ impl PayloadReads {
         let mut rest = bytes;
         while index < header.chunk_crcs.len() && rest.len() >= header.chunk_len(index) {
             let (chunk, behind) = rest.split_at(header.chunk_len(index));
-            header.verify_chunk(salt, index, chunk)?;
+            header
+                .verify_chunk(salt, index, chunk)
+                .or_else(|error| if planted!(Bug::ReadUnverified) { Ok(()) } else { Err(error) })?;
             rest = behind;
             index += 1;
         }

@@ -38,7 +38,8 @@ impl Log {
         let (now_ms, running) = (self.now_ms, self.is_running());
         for zone in 0..self.zones.len() as u32 {
             let meta = &mut self.zones[zone as usize];
-            if meta.max_expires_ms > now_ms || meta.bad {
+            let early_ms = if planted!(Bug::ExpireEarly) { 1000 } else { 0 };
+            if meta.max_expires_ms > now_ms + early_ms || meta.bad {
                 continue;
             }
             match meta.state {
@@ -148,7 +149,9 @@ impl Log {
     }
 
     fn is_guaranteed(&self, group: u64) -> bool {
-        self.options.groups.iter().any(|policy| policy.group == group && policy.guaranteed)
+        let is_kept = !planted!(Bug::EvictGuaranteed);
+        let mut policies = self.options.groups.iter();
+        is_kept && policies.any(|policy| policy.group == group && policy.guaranteed)
     }
 
     fn groups_over_quota(&self) -> Vec<u64> {

@@ -277,7 +277,7 @@ impl Recovery {
                 continue;
             }
             // True for ever, also if the record is an old one.
-            for kill in carried(&header, record) {
+            for kill in carried(&header, record).filter(|_| !planted!(Bug::IgnoreJournal)) {
                 self.builder.add_kill(kill.key_hash, kill.lsn);
             }
             self.lsn_max = self.lsn_max.max(header.lsn);
@@ -316,9 +316,15 @@ impl Recovery {
         let newly_missing = self.newly_missing();
         let left_out = if newly_missing { INCARNATIONS_LEFT_OUT } else { 1 };
         let mut recovered = Recovered {
-            next_lsn: (self.lsn_max + 1).max(durable_lsn + 1),
+            next_lsn: match planted!(Bug::LsnReused) {
+                true => durable_lsn + 1,
+                false => (self.lsn_max + 1).max(durable_lsn + 1),
+            },
             // Without checkpoint too it is newer than anything on the drives.
-            incarnation: self.incarnation_max + left_out,
+            incarnation: match planted!(Bug::SameIncarnation) {
+                true => self.incarnation_max.max(1),
+                false => self.incarnation_max + left_out,
+            },
             durable_lsn,
             open: BTreeMap::new(),
             repairs: Vec::new(),

@@ -149,7 +149,8 @@ impl Log {
     }
 
     pub(crate) fn want_checkpoint(&mut self, volume: u16) {
-        let sequence = self.volume(volume).slots.sequence + 1;
+        let step = if planted!(Bug::CheckpointOneSlot) { 2 } else { 1 };
+        let sequence = self.volume(volume).slots.sequence + step;
         let checkpoint = self.checkpoint(sequence);
         let now_ms = self.now_ms;
         let slots = &mut self.volume_mut(volume).slots;
@@ -177,7 +178,7 @@ impl Log {
     fn checkpoint(&self, sequence: u64) -> Checkpoint {
         let marks = self.open.iter().map(|(zone, open)| OpenZoneMark {
             zone_lap: ZoneLap { zone: *zone, lap: self.zones[*zone as usize].lap },
-            durable_len: open.durable_len,
+            durable_len: if planted!(Bug::DurableLenTooFar) { open.used } else { open.durable_len },
         });
         let mut open_zones: Vec<OpenZoneMark> = marks.collect();
         let room = OPEN_ZONES_MAX.checked_sub(open_zones.len());

@@ -26,6 +26,21 @@ struct Args {
     /// Threads; by default one per core.
     #[arg(long)]
     threads: Option<usize>,
+    /// Plant bugs in the log, one after the other, and count the seeds until each is found.
+    #[arg(long)]
+    planted: bool,
+}
+
+#[cfg(tapeloop_planted)]
+use crate::planted::examine;
+
+#[cfg(not(tapeloop_planted))]
+fn examine(_from: u64, _threads: usize) -> ExitCode {
+    eprintln!(
+        "nothing can be planted here: RUSTFLAGS=\"--cfg tapeloop_planted\" CARGO_TARGET_DIR=\
+         target/planted cargo run --release -p tapeloop-sim -- --planted"
+    );
+    ExitCode::from(2)
 }
 
 /// Parses the command line and obeys: 0 clean, 1 a broken promise.
@@ -33,6 +48,9 @@ pub fn main() -> ExitCode {
     // A failing seed is told once, with its trace; panics on the way are part of the search.
     std::panic::set_hook(Box::new(|_| {}));
     let args = Args::parse();
+    if args.planted {
+        return examine(args.from, threads(&args));
+    }
     match args.seed {
         Some(seed) => replay(seed, args.trace),
         None => search(&args),
@@ -60,9 +78,13 @@ fn replay(seed: u64, trace: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn search(args: &Args) -> ExitCode {
+fn threads(args: &Args) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (count, threads) = (args.seeds.unwrap_or(1000), args.threads.unwrap_or(cores));
+    args.threads.unwrap_or(cores)
+}
+
+fn search(args: &Args) -> ExitCode {
+    let (count, threads) = (args.seeds.unwrap_or(1000), threads(args));
     let begun = Instant::now();
     match run_many(args.from, count, threads) {
         Ok(totals) => {

@@ -170,10 +170,11 @@ impl World {
                 |offset, len| drive.written(offset, len),
             ));
         }
+        let before = self.oracle.version_after();
         for (volume, damage) in self.damages.iter().enumerate() {
             self.suspects.extend(&damage.keys);
+            self.loosened.extend(damage.keys.iter().map(|key| (*key, before)));
             if self.rig.is_missing(volume) || self.may_be_given_up[volume] {
-                let before = self.oracle.version_after();
                 let keys = self.rig.ledgers[volume].keys();
                 self.loosened.extend(keys.iter().map(|key| (*key, before)));
                 self.suspects.extend(keys);

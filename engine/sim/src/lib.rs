@@ -15,6 +15,8 @@ mod observe;
 mod oracle;
 mod overlay;
 mod payload;
+#[cfg(tapeloop_planted)]
+mod planted;
 mod reader;
 mod rig;
 mod rng;
