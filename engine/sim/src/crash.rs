@@ -3,6 +3,7 @@
 use crate::faults::Fault;
 use crate::rig::STORE_ID;
 use crate::world::{World, note};
+use tapeloop_format::CARRY_JOURNAL_OFFSET;
 use tapeloop_log::Finding;
 
 impl World {
@@ -67,8 +68,9 @@ impl World {
         self.totals.crashes_starting += u64::from(!self.started);
     }
 
-    /// Now and then somebody starts the store without one of its volumes. A volume that comes back
-    /// knows of that from the others that were there: one of them has to be there again.
+    /// Now and then somebody starts the store without one of its volumes. Volumes that went on
+    /// without each other cannot be told apart: one that is there has to know who served last, and
+    /// a start that came to nothing may only be tried again as it was, or with all volumes.
     fn choose_missing(&mut self) {
         self.rig.missing.clear();
         if self.swarm.missing == 0 || !self.rng.permille(self.swarm.missing) {
@@ -76,9 +78,15 @@ impl World {
         }
         let volume = self.rng.index(self.rig.drives.len());
         let mut others = (0..self.rig.drives.len()).filter(|other| *other != volume);
-        if !others.any(|other| self.served_last[other]) {
+        let knows = |other: usize| {
+            let mut damaged = self.rig.drives[other].overlays.iter();
+            self.is_aware[other] && damaged.all(|(sector, _)| sector >= CARRY_JOURNAL_OFFSET)
+        };
+        if self.last_missing != Some(volume) && !others.any(knows) {
             return;
         }
+        self.is_aware.fill(false);
+        self.last_missing = Some(volume);
         self.rig.missing.push(volume as u16);
         self.rig.count(Fault::MissingVolume);
         self.troubled = true;

@@ -107,9 +107,10 @@ impl World {
             self.oracle.settle(key, seen);
         }
         self.suspects.clear();
+        self.last_missing = self.rig.missing.first().map(|volume| usize::from(*volume));
         for volume in 0..self.rig.drives.len() {
             let is_here = !self.rig.is_missing(volume);
-            self.served_last[volume] = is_here;
+            self.is_aware[volume] = is_here && self.rig.log().fenced(volume as u16).is_none();
             if is_here {
                 self.may_be_given_up[volume] = false;
             } else {

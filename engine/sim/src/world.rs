@@ -101,8 +101,10 @@ pub(crate) struct World {
     pub(crate) troubled: bool,
     /// Started without it since it was last there: it may have been given up.
     pub(crate) may_be_given_up: Vec<bool>,
-    /// Was there when the store last served.
-    pub(crate) served_last: Vec<bool>,
+    /// Knows for certain with which volumes the store last began to serve.
+    pub(crate) is_aware: Vec<bool>,
+    /// The volume without which the store was last opened, or begins to serve.
+    pub(crate) last_missing: Option<usize>,
     avoided: Vec<bool>,
     pub(crate) uploads: Vec<Upload>,
     readers: Vec<SlowReader>,
@@ -146,7 +148,8 @@ impl World {
             damages: Vec::new(),
             troubled: false,
             may_be_given_up: vec![false; volumes],
-            served_last: vec![true; volumes],
+            is_aware: vec![true; volumes],
+            last_missing: None,
             avoided: vec![false; volumes],
             uploads: Vec::new(),
             readers: Vec::new(),
