@@ -104,29 +104,31 @@ def run_fault(bench, fault, times):
         except Exception as cause:
             bench.complain(count, cause)
     took_s = time.monotonic() - begun_s
-    print(f"{fault.NAME}: {count} runs, {good} as promised ({took_s:.0f} s)", flush=True)
+    verified = bench.binaries.verified
+    print(f"{fault.NAME}: {count} runs, {good} as promised ({took_s:.0f} s"
+          f"{f', {verified} objects verified' if verified else ''})", flush=True)
     return good == count >= times
 
 
-def run_all(given, faults, make_bench):
+def run_all(given, benches):
     """`--jobs` faults at a time; whether all went well."""
     waiting, verdicts = queue.SimpleQueue(), []
-    for fault in faults:
-        waiting.put(fault)
+    for task in benches.items():
+        waiting.put(task)
 
     def work():
         with contextlib.suppress(queue.Empty):
             while True:
-                fault = waiting.get_nowait()
+                fault, bench = waiting.get_nowait()
                 times = given.times or (fault.SAMPLE if given.sample else fault.TIMES)
-                verdicts.append(run_fault(make_bench(fault), fault, times))
+                verdicts.append(run_fault(bench, fault, times))
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(given.jobs)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return len(verdicts) == len(faults) and all(verdicts)
+    return len(verdicts) == len(benches) and all(verdicts)
 
 
 def main():
@@ -157,9 +159,10 @@ def main():
         os.mkdir(ram)
         machine.mount("tmpfs", ram, "tmpfs", 0, f"size={RAM_BYTES}")
         undo.callback(machine.umount, ram)
-        binaries = Binaries(os.path.abspath(given.binaries))
-        make_bench = lambda fault: Bench(binaries, disk, ram, f"{seed} {fault.NAME}", given.sample)
-        return 0 if run_all(given, faults, make_bench) else 1
+        folder = os.path.abspath(given.binaries)
+        benches = {fault: Bench(Binaries(folder), disk, ram, f"{seed} {fault.NAME}", given.sample)
+                   for fault in faults}
+        return 0 if run_all(given, benches) else 1
 
 
 if __name__ == "__main__":

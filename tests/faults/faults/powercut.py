@@ -23,7 +23,7 @@ from harness.oracle import Broken, Oracle, Version, check_store
 from harness.server import Refused, Server
 
 NAME = "power-cut"
-TIMES, SAMPLE = 1000, 24
+TIMES, SAMPLE = 1500, 24
 NEEDS = {"linux.uml": "user-mode-linux", "mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs"}
 
 PLACES = ("ext4", "xfs", "device")

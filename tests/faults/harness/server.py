@@ -26,9 +26,10 @@ class Refused(Exception):
 
 
 class Binaries:
-    """What is tested."""
+    """What is tested. `verified` counts the objects that came out of it whole after a restart."""
 
     def __init__(self, folder):
+        self.verified = 0
         self.tapeloop = os.path.join(folder, "tapeloop")
         self.tapectl = os.path.join(folder, "tapectl")
         for path in (self.tapeloop, self.tapectl):
@@ -64,7 +65,7 @@ class Server:
 
     def __init__(self, binaries, data, log_path, capacity="64MiB", ram="64MiB", args=(),
                  env=None, wrap=()):
-        self.log_path = log_path
+        self.binaries, self.log_path = binaries, log_path
         begun_s = time.monotonic()
         command = [*DYING_WITH_US, *wrap, binaries.tapeloop, "--listen", "127.0.0.1:0",
                    "--admin-listen", "127.0.0.1:0", "--ram", ram, "--threads", "2",
