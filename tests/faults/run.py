@@ -36,6 +36,7 @@ class Bench:
         self.seed, self.sample = seed, sample
         self.random = random.Random(seed)
         self.name = ""
+        self.longest_s = {}
 
     def folder(self, undo, on_disk=False):
         """A folder of a run's own, in memory or on the disk of the build."""
@@ -45,6 +46,10 @@ class Bench:
 
     def say(self, text):
         print(f"  {self.name}: {text}", flush=True)
+
+    def took(self, what, seconds):
+        """The longest of its kind is told at the end."""
+        self.longest_s[what] = max(seconds, self.longest_s.get(what, 0.0))
 
     def complain(self, number, cause):
         self.say(f"run {number}: {type(cause).__name__}: {cause}")
@@ -104,6 +109,9 @@ def run_fault(bench, fault, times):
         except Exception as cause:
             bench.complain(count, cause)
     took_s = time.monotonic() - begun_s
+    if bench.longest_s:
+        bench.say("the longest: " + ", ".join(
+            f"{what} {seconds:.1f} s" for what, seconds in bench.longest_s.items()))
     verified = bench.binaries.verified
     print(f"{fault.NAME}: {count} runs, {good} as promised ({took_s:.0f} s"
           f"{f', {verified} objects verified' if verified else ''})", flush=True)

@@ -49,17 +49,20 @@ def hang(bench, scene):
         load.wait_acknowledged(1 + bench.random.randrange(40))
         scene.drive.stop()
         hung_s = time.monotonic()
-        slow = Readers(scene.server, cold)
+        slow = Readers(bench, scene.server, cold)
         scene.server.wait_health(503, ANSWER_MAX_S)
         red_s = time.monotonic()
+        bench.took("until red", red_s - hung_s)
         for key in range(8):
             begun_s = time.monotonic()
             hot.check(client, key)
             if (took_s := time.monotonic() - begun_s) > MEMORY_MAX_S:
                 raise Broken(f"a read from memory took {took_s:.2f} s")
+            bench.took("a read from memory", took_s)
         slow.finish()
         load.wait(lambda ops: sum(op.begun_s > red_s for op in ops) >= 10)
-        assert_answered(load.since(hung_s - 5, ("PUT", "DELETE", "GET", "GONE")))
+        every = load.since(hung_s - 5, ("PUT", "DELETE", "GET", "GONE"))
+        bench.took("an answer to a writer", assert_answered(every))
         assert_all_refused(load.since(red_s))
         scene.drive.resume()
         scene.server.wait_health(200, ANSWER_MAX_S)
@@ -77,8 +80,8 @@ def hang(bench, scene):
 class Readers:
     """Reads of objects that are on the drive only, all at once."""
 
-    def __init__(self, server, oracle, count=6):
-        self.broken = []
+    def __init__(self, bench, server, oracle, count=6):
+        self.bench, self.broken = bench, []
         keys = [key for key in oracle.expected_now() if oracle.states[key][0].size][:count]
         self.threads = [threading.Thread(target=self._read, args=(server, oracle, key))
                         for key in keys]
@@ -90,6 +93,7 @@ class Readers:
         try:
             answer = client.get(oracle.path(key))
             took_s = time.monotonic() - begun_s
+            self.bench.took("an answer from the drive", took_s)
             if answer.status not in (503, 504) or took_s > ANSWER_MAX_S:
                 self.broken.append(f"GET from a hung drive: {answer.status} after {took_s:.1f} s")
         except Exception as cause:

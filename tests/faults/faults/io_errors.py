@@ -17,6 +17,7 @@ from harness.scene import Scene, assert_all_refused, assert_answered, assert_no_
 NAME = "io-errors"
 TIMES, SAMPLE = 120, 5
 NEEDS = {"mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs"}
+ALL = ("PUT", "DELETE", "GET", "GONE")
 
 
 def runs(bench, times):
@@ -62,7 +63,7 @@ def every_write_fails(bench, scene):
     with scene.load() as load:
         load.wait(lambda ops: sum(op.status >= 500 for op in ops) >= 12)
     assert_all_refused(load.since(begun_s))
-    assert_answered(load.since(begun_s, ("PUT", "DELETE", "GET", "GONE")))
+    assert_answered(load.since(begun_s, ALL))
     read_everything(scene)
     scene.server.wait_health(503, 5)
     scene.drive.heal()
@@ -85,13 +86,15 @@ def fenced(bench, scene, times):
         load.wait_acknowledged(20)
         scene.drive.fail("flush", skip=bench.random.randrange(10), times=times)
         load.wait(lambda ops: any(op.status >= 500 for op in ops))
+        refused_s = next(op.begun_s + op.took_s for op in load.since(0, ALL) if op.status >= 500)
         scene.server.wait_health(503, 5)
         begun_s = time.monotonic()
+        bench.took("from the first refusal until red", begun_s - refused_s)
         before = scene.drive.counts()
         load.wait(lambda ops: sum(op.begun_s > begun_s for op in ops) >= 60)
     after = scene.drive.counts()
     assert_all_refused(load.since(begun_s))
-    assert_answered(load.since(begun_s, ("PUT", "DELETE", "GET", "GONE")))
+    assert_answered(load.since(begun_s, ALL))
     said = scene.server.admin("/readyz")
     if said.status != 503 or "fenced" not in said.text():
         raise Broken(f"/readyz says {said.status} {said.text()!r}")

@@ -115,7 +115,7 @@ def the_drive_hangs(bench, scene):
     begun_s = time.monotonic()
     if (code := scene.server.terminate(END_MAX_S)) != 0:
         raise Broken(f"SIGTERM: exit code {code}: {scene.server.complaints()[-1000:]}")
-    bench.say(f"SIGTERM on a hung drive took {time.monotonic() - begun_s:.1f} s")
+    bench.took("SIGTERM on a hung drive", time.monotonic() - begun_s)
     scene.release()
     scene.server = None
     scene.restart()

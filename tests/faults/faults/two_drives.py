@@ -177,7 +177,7 @@ def after_the_fault(scene, load, red_s):
     load.wait(lambda ops: sum(op.begun_s > red_s and op.kind == "PUT" for op in ops) >= 40)
     load.stop()
     assert_no_refusal(load.since(0))
-    assert_answered(load.since(0, ALL))
+    scene.bench.took("an answer", assert_answered(load.since(0, ALL)))
     scene.server.assert_running()
 
 
@@ -190,6 +190,8 @@ def read_both(scene, cold, homes, bad):
         took_s = time.monotonic() - begun_s
         if where == bad and status < 500 or took_s > ANSWER_MAX_S:
             raise Broken(f"GET {cold.path(key)} on drive {where}: {status} after {took_s:.1f} s")
+        which = "bad" if where == bad else "good"
+        scene.bench.took(f"a read from the {which} drive", took_s)
 
 
 def both_are_back(scene):
