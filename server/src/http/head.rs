@@ -15,7 +15,7 @@ pub const REQUEST_LINE_BYTES_MAX: usize = 8 << 10;
 pub const HEAD_BYTES_MAX: usize = REQUEST_LINE_BYTES_MAX + (32 << 10) + 2 + 2 + 2;
 /// The largest length that framing can declare.
 pub const LENGTH_MAX: u64 = 1 << 63;
-/// The longest number that declares one: `u64::MAX` has as many. More, be they zeros, others refuse.
+/// The longest number that declares one: `u64::MAX` is as long. More, be they zeros, others refuse.
 const LENGTH_DIGITS_MAX: usize = 20;
 
 /// What the parser made of the bytes so far.
