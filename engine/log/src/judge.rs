@@ -46,8 +46,10 @@ impl Recovery {
         }
         let volume = self.geometry.volume_of(zone);
         match (header, trailer) {
-            (Ok(header), _) if !self.counts(volume, header.base_position) => {
-                self.give_up_zone(zone, header.lap, header.base_position);
+            (Ok(header), trailer) if !self.counts(volume, header.base_position) => {
+                // A header that was lost on its way left an older one: its lap is used up too.
+                let lap = trailer.map_or(header.lap, |trailer| trailer.lap.max(header.lap));
+                self.give_up_zone(zone, lap, header.base_position);
             }
             (Ok(header), Ok(trailer)) if trailer.lap == header.lap => {
                 self.sealed_zone(zone, trailer);

@@ -11,7 +11,8 @@ use crate::directory::{Candidates, Directory, Location};
 use std::ops::Range;
 use std::rc::Rc;
 use tapeloop_format::{
-    BLOCK, CHUNK, FormatError, KeyHash, METADATA_LEN_MAX, RecordHeader, RecordShape, Salt, round_up,
+    BLOCK, CHUNK, FormatError, KeyHash, METADATA_LEN_MAX, RecordHeader, RecordShape, Salt,
+    Structure, round_up,
 };
 
 /// Payload bytes of one read.
@@ -110,6 +111,12 @@ fn decode(
     let base = header.position - header.position % zone_size;
     if !planted!(Bug::ReadAnyPlace) {
         header.expect(location.zone, location.lap, base + location.offset)?;
+    }
+    // A write that was lost on its way leaves what a crash had torn off here earlier in this lap.
+    let (expected, found) = (u64::from(location.len), header.payload_len);
+    if found != expected {
+        let what = Structure::Record;
+        return Err(FormatError::Misplaced { what, field: "payload_len", expected, found });
     }
     Ok(header)
 }

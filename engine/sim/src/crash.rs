@@ -179,7 +179,14 @@ impl World {
             ));
         }
         let before = self.oracle.version_after();
+        if self.damages.iter().any(|damage| damage.checkpoint) {
+            // The older of two checkpoints knows an earlier time, and fewer volumes to have been
+            // given up.
+            self.loosened.extend((0..self.oracle.key_count()).map(|key| (key, before)));
+        }
         for (volume, damage) in self.damages.iter().enumerate() {
+            let first = self.rig.geometry.zones_of(volume as u16).start;
+            self.zones_damaged.extend(damage.zones.iter().map(|zone| first + zone));
             self.suspects.extend(&damage.keys);
             self.loosened.extend(damage.keys.iter().map(|key| (*key, before)));
             if self.rig.is_missing(volume) || self.may_be_given_up[volume] {
@@ -197,16 +204,12 @@ impl World {
         }
         let damages = &self.damages;
         let checkpoint = damages.iter().any(|damage| damage.checkpoint);
-        let in_zone = |zone: u32| {
-            let (volume, local) = self.rig.geometry.split(zone);
-            damages[usize::from(volume)].zones.contains(&local)
-        };
         for finding in &self.rig.report.findings {
             let explained = match finding {
                 Finding::Checkpoint { .. } => checkpoint,
                 Finding::ZoneHeader { zone, .. }
                 | Finding::Footer { zone, .. }
-                | Finding::Record { zone, .. } => in_zone(*zone),
+                | Finding::Record { zone, .. } => self.zones_damaged.contains(zone),
                 Finding::Unreadable { .. } => damages.iter().any(|damage| damage.is_some()),
             };
             assert!(explained, "damage reported where there is none: {finding:?}");

@@ -32,6 +32,9 @@ pub(crate) struct Ledger {
     regions: BTreeMap<u64, Region>,
     /// Keys that had a record in the lap of a zone before the present one.
     before: BTreeMap<u32, BTreeSet<usize>>,
+    /// Keys that had a record in this lap of a zone where something else was written since: the
+    /// later write may not last.
+    covered: BTreeMap<u32, BTreeSet<usize>>,
 }
 
 /// The damage on one drive, as far as it matters to the oracle.
@@ -70,6 +73,7 @@ impl Ledger {
             let zone = zone_at(geometry, offset);
             let keys = self.keys_in(geometry, zone);
             self.before.insert(zone, keys);
+            self.covered.remove(&zone);
         }
         let end = offset + bytes.len() as u64;
         let covered: Vec<u64> = self
@@ -79,7 +83,11 @@ impl Ledger {
             .map(|(at, _)| *at)
             .collect();
         for at in covered {
-            self.regions.remove(&at);
+            let region = self.regions.remove(&at).expect("just seen");
+            if at >= DATA_OFFSET {
+                let keys = self.covered.entry(zone_at(geometry, at)).or_default();
+                region.what.add_keys(keys);
+            }
         }
         self.regions.insert(offset, Region { len: bytes.len() as u64, what });
     }
@@ -98,7 +106,8 @@ impl Ledger {
 
     /// Every key of which the drive holds a record or a kill.
     pub(crate) fn keys(&self) -> BTreeSet<usize> {
-        let mut keys: BTreeSet<usize> = self.before.values().flatten().copied().collect();
+        let gone = self.before.values().chain(self.covered.values());
+        let mut keys: BTreeSet<usize> = gone.flatten().copied().collect();
         self.regions.values().for_each(|region| region.what.add_keys(&mut keys));
         keys
     }
@@ -106,11 +115,12 @@ impl Ledger {
     pub(crate) fn clear(&mut self) {
         self.regions.clear();
         self.before.clear();
+        self.covered.clear();
     }
 
     fn keys_in(&self, geometry: &Geometry, zone: u32) -> BTreeSet<usize> {
         let start = geometry.zone_offset(zone);
-        let mut keys = BTreeSet::new();
+        let mut keys = self.covered.get(&zone).cloned().unwrap_or_default();
         let inside = self.regions.range(start..start + geometry.zone_size());
         inside.for_each(|(_, region)| region.what.add_keys(&mut keys));
         keys

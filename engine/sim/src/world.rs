@@ -97,6 +97,8 @@ pub(crate) struct World {
     pub(crate) loosened: BTreeMap<usize, u64>,
     /// What is damaged, by volume, when the store was opened.
     pub(crate) damages: Vec<Damage>,
+    /// Zones that were ever damaged: what was hidden shows again when a write over it is lost.
+    pub(crate) zones_damaged: BTreeSet<u32>,
     /// Drives have lied, failed or been away: things may fail that otherwise never do.
     pub(crate) troubled: bool,
     /// Started without it since it was last there: it may have been given up.
@@ -146,6 +148,7 @@ impl World {
             suspects: BTreeSet::new(),
             loosened: BTreeMap::new(),
             damages: Vec::new(),
+            zones_damaged: BTreeSet::new(),
             troubled: false,
             may_be_given_up: vec![false; volumes],
             is_aware: vec![true; volumes],
