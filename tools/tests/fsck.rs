@@ -238,6 +238,64 @@ fn a_first_zone_header_that_a_crash_cut_short_is_torn_and_one_with_a_flipped_bit
 }
 
 #[test]
+fn a_first_checkpoint_of_a_slot_without_its_first_sector_is_torn() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    (1..=2).for_each(|sequence| store.checkpoint(sequence, &[]));
+    store.file.write_all_at(&[0; 512], CHECKPOINT_SLOTS[0]).unwrap();
+    let (code, report) = fsck(&store.path);
+    assert_eq!((code, &report["torn"][0]["structure"]), (0, &"checkpoint".into()), "{report:#}");
+    // One bit where nothing was is no checkpoint.
+    store.file.write_all_at(&[0; BLOCK], CHECKPOINT_SLOTS[0]).unwrap();
+    store.flip(CHECKPOINT_SLOTS[0] + BLOCK as u64 - 1, 3);
+    assert_eq!(fsck(&store.path).0, 1);
+}
+
+#[test]
+fn a_checkpoint_slot_of_which_a_crash_left_sectors_of_two_is_torn_and_anything_else_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
+    let slot = CHECKPOINT_SLOTS[1];
+    let read = |store: &StoreBuilder| {
+        let mut block = [0; BLOCK];
+        store.file.read_exact_at(&mut block, slot).unwrap();
+        block
+    };
+    let nothing = [0; BLOCK];
+    for sequence in [1, 2] {
+        store.checkpoint(sequence, &[]);
+    }
+    let older = read(&store);
+    store.open_zone(2, 1);
+    store.checkpoint(3, &[]);
+    let newer = read(&store);
+    store.file.write_all_at(&older, slot).unwrap();
+    let verdict = |sectors: &[&[u8]]| {
+        let mut block = sectors.concat();
+        assert_eq!(block.len(), BLOCK);
+        store.file.write_all_at(&block, slot).unwrap();
+        let (code, report) = fsck(&store.path);
+        let (torn, found) = (report["torn"].as_array().unwrap(), damage(&report));
+        assert_eq!((torn.len() + found.len(), code), (1, found.len() as i32), "{report:#}");
+        // Whatever it is, one more flip is damage.
+        block[777] ^= 1;
+        store.file.write_all_at(&block, slot).unwrap();
+        assert_eq!(fsck(&store.path).0, 1);
+        torn.len() == 1
+    };
+    assert!(verdict(&[&newer[..512], &older[512..]]));
+    assert!(verdict(&[&older[..512], &newer[512..]]));
+    assert!(verdict(&[&newer[..512], &nothing[512..]]));
+    assert!(!verdict(&[&nothing[..512], &newer[512..]]), "the slot was not empty before");
+    assert!(!verdict(&[&newer[..512], b"rot", &older[515..]]));
+    // A flip in a clock, whose every value is as good, and in the checksum.
+    for at in [56, 72, BLOCK - 1] {
+        assert!(!verdict(&[&newer[..at], &[newer[at] ^ 4], &newer[at + 1..]]), "byte {at}");
+    }
+    assert!(!verdict(&[&[newer[0] ^ 1], &newer[1..512], &older[512..]]), "no magic");
+}
+
+#[test]
 fn a_seal_that_a_crash_cut_short_is_torn_and_a_footer_damaged_later_is_damage() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = StoreBuilder::new(folder.path(), 1 << 20, 4);
