@@ -3,6 +3,7 @@
 use crate::directory::Location;
 use crate::ghost::VICTIMS_MAX;
 use crate::log::{Flying, Log, PLACEMENTS_MAX, Pending, Purpose, Victim, Written};
+use crate::read::decode;
 use crate::types::{Append, AppendError, Event, Io, IoFailure, IoOp, Op};
 use crate::zone::Listed;
 use tapeloop_format::{
@@ -50,9 +51,12 @@ impl Log {
         others: Vec<Location>,
         result: Result<Vec<u8>, IoFailure>,
     ) {
-        // An unreadable header is taken for the victim: superseding a damaged record loses nothing,
-        // while leaving its entry beside the new one could bring the old version back.
-        let header = result.ok().and_then(|bytes| RecordHeader::decode(&bytes, self.salt).ok());
+        // An unreadable header, or one that belongs elsewhere, is taken for the victim: superseding
+        // a damaged record loses nothing, while leaving its entry beside the new one could bring
+        // the old version back.
+        let header = result
+            .ok()
+            .and_then(|bytes| decode(&self.directory, self.salt, &location, &bytes).ok());
         match header {
             Some(header) if header.key != append.key => self.verify_next_victim(append, others),
             Some(header) => {

@@ -77,7 +77,7 @@ mod switch {
         ForgetGhosts: "forget where a write that was given up may lie",
         ForgetUnserved: "forget the version in a zone that is not served any more",
         DurableLenTooFar: "a checkpoint calls durable what is only placed",
-        WatermarkOffByOne: "the durable watermark is one too high",
+        WatermarkTooHigh: "the durable watermark passes over a record that is not durable",
         CheckpointOneSlot: "write every checkpoint to the same slot",
         NoFlushAtStart: "serve what was read before it is durable",
         NoVoid: "leave a torn hole in the middle of a zone",

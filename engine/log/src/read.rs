@@ -99,7 +99,8 @@ pub fn judge(
     }
 }
 
-fn decode(
+/// The header of the record that the index says is at `location`.
+pub(crate) fn decode(
     directory: &Directory,
     salt: Salt,
     location: &Location,

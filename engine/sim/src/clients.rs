@@ -43,6 +43,9 @@ impl World {
 
     fn pick_len(&mut self) -> u64 {
         let max = tapeloop_log::object_len_max(self.swarm.geometry.volume());
+        if self.swarm.is_constant {
+            return self.swarm.lens[0].min(max);
+        }
         if self.rng.permille(40) {
             return max - self.rng.below(3) * 4096;
         }

@@ -105,7 +105,11 @@ impl Rig {
         first: First,
         bytes: &[u8],
     ) -> Result<Seen, String> {
-        if header.kind != RecordKind::Put || header.payload_len != u64::from(location.len) {
+        let base = header.position - header.position % self.geometry.zone_size();
+        let is_there = (header.zone, header.lap) == (location.zone, location.lap)
+            && header.position == base + location.offset;
+        let is_it = header.kind == RecordKind::Put && header.payload_len == u64::from(location.len);
+        if !is_there || !is_it {
             return Err(format!("index points at {location:?}, there is {header:?}"));
         }
         let (version, expires_ms) = (header.created_wall_ms, header.expires_ms);

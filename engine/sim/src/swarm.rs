@@ -55,6 +55,8 @@ pub(crate) struct Swarm {
     /// Uploads that take their time.
     pub(crate) slow_uploads: u64,
     pub(crate) lens: &'static [u64],
+    /// All objects are equally long, as from an encoder with a constant bit rate.
+    pub(crate) is_constant: bool,
     pub(crate) ttls: &'static [u64],
     /// Completions for one operation of a client.
     pub(crate) eagerness: u64,
@@ -104,6 +106,7 @@ impl Swarm {
             is_stream: rng.permille(300),
             slow_uploads: *rng.pick(&[0, 200, 600]),
             lens: LENS[rng.index(LENS.len())],
+            is_constant: rng.permille(150),
             ttls: TTLS[rng.index(TTLS.len())],
             eagerness: *rng.pick(&[400, 1500, 1500, 6000]),
             leap_ms: *rng.pick(&[120_000, 7_200_000]),

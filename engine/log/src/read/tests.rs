@@ -195,8 +195,15 @@ fn a_record_from_another_place_or_lap_is_damage_where_the_index_points() {
     let newer = Location { lap: LAP + 1, ..zone.location };
     let verdict = judge(&zone.directory, STORE.salt(), KEY, &newer, zone.read(&read));
     assert!(matches!(verdict, Verdict::Damaged(FormatError::Misplaced { field: "lap", .. })));
-    zone.bytes[OFFSET as usize + 8] ^= 0x10;
     zone.directory.set_lap(2, LAP, true);
+    // What a crash tore off here in this very lap, and a lost write did not cover.
+    let longer = Location { len: 11, ..zone.location };
+    let verdict = judge(&zone.directory, STORE.salt(), KEY, &longer, zone.read(&read));
+    let field = "payload_len";
+    let expected =
+        FormatError::Misplaced { what: Structure::Record, field, expected: 11, found: 10 };
+    assert_eq!(verdict, Verdict::Damaged(expected));
+    zone.bytes[OFFSET as usize + 8] ^= 0x10;
     let damaged = zone.feed(&mut zone.find(KEY, First::Header));
     assert!(damaged.is_err(), "{damaged:?}");
 }

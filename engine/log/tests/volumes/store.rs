@@ -494,6 +494,24 @@ impl Store {
         }
     }
 
+    /// The first block of a zone, as the drive has it.
+    pub(crate) fn header_of(&self, zone: u32) -> Vec<u8> {
+        self.zone_bytes(zone)[..BLOCK].to_vec()
+    }
+
+    /// Zone and offset of a key's record, and its first block.
+    pub(crate) fn record_of(&self, key: &str) -> ((u32, u64), Vec<u8>) {
+        let place = self.directory.lookup(&hash(key)).iter().next().expect("the key is there");
+        let block = &self.zone_bytes(place.zone)[place.offset as usize..][..BLOCK];
+        ((place.zone, place.offset), block.to_vec())
+    }
+
+    /// A write goes astray, or is undone: what lies at a zone's offset is something else.
+    pub(crate) fn plant_record(&mut self, (zone, offset): (u32, u64), block: &[u8]) {
+        let start = self.geometry.zone_offset(zone);
+        self.drive(self.geometry.volume_of(zone)).plant(start + offset, block);
+    }
+
     pub(crate) fn check_no_writes_to(&mut self, volume: u16) {
         assert!(self.log().poll_io(volume).is_none());
         assert!(self.drive(volume).queue.is_empty());
