@@ -120,7 +120,7 @@ fn any_text_is_a_configuration_within_its_bounds_or_one_line_of_cause() {
 
 #[test]
 fn recovery_survives_any_volume_and_what_it_then_takes_it_keeps() {
-    run("recovery", tapeloop_fuzz::recovery::recovery, 1500);
+    run("recovery", tapeloop_fuzz::recovery::recovery_and_work, 1500);
 }
 
 #[test]
