@@ -4,8 +4,8 @@
 usage: cargo run --release -p tapeloop-fuzz --example verdicts -- FOLDER... | differential.py
 
 What we accept and h11 refuses or reads otherwise is printed and makes the exit code 1, with one
-exception: an empty line before the request, which RFC 9112, section 2.2, asks a server to ignore and
-h11 refuses. What h11 accepts and we refuse is counted by our cause: there we are stricter.
+exception: an empty line before the request, which RFC 9112, section 2.2, asks a server to ignore
+and h11 refuses. What h11 accepts and we refuse is counted by our cause: there we are stricter.
 """
 import collections
 import json
@@ -46,7 +46,8 @@ def main():
         other = theirs(data[: ours["len"]] if ours["verdict"] == "accepted" else data)
         both[ours["verdict"], other["verdict"]] += 1
         if ours["verdict"] == "accepted":
-            is_empty_line = data.startswith(b"\r\n") and other.get("why") == "no request line received"
+            why = other.get("why")
+            is_empty_line = data.startswith(b"\r\n") and why == "no request line received"
             same = all(other.get(name) == value for name, value in ours.items() if name != "len")
             empty_lines += is_empty_line
             if not same and not is_empty_line:
