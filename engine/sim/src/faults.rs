@@ -118,8 +118,8 @@ impl Faults {
     pub(crate) fn refusing(rng: &mut Rng, volumes: usize) -> Faults {
         let mut chance = |permille: u64| if rng.permille(500) { permille } else { 0 };
         let rates =
-            [chance(30), chance(60), chance(60), chance(100), chance(60), chance(60), chance(3)];
-        let budget = rng.within(1, 6) as u32;
+            [chance(30), chance(300), chance(60), chance(100), chance(60), chance(60), chance(3)];
+        let budget = *rng.pick(&[1, 3, 5, 40]);
         let planned = (0..rng.below(3)).map(|_| Planned::by_chance(rng, volumes)).collect();
         Faults { rates, budget, planned, ..Faults::default() }
     }
@@ -136,7 +136,14 @@ impl Faults {
     }
 
     pub(crate) fn has_lied(&self) -> bool {
-        self.counts[Fault::LostWrite as usize] + self.counts[Fault::MisdirectedWrite as usize] > 0
+        self.lies_told() > 0
+    }
+
+    /// Writes said to be done that were lost or went elsewhere.
+    pub(crate) fn lies_told(&self) -> u32 {
+        let counts =
+            [Fault::LostWrite, Fault::MisdirectedWrite].map(|lie| self.counts[lie as usize]);
+        counts.iter().sum::<u64>() as u32
     }
 
     /// How an operation that is about to end does so.

@@ -112,12 +112,6 @@ impl Ledger {
         keys
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.regions.clear();
-        self.before.clear();
-        self.covered.clear();
-    }
-
     fn keys_in(&self, geometry: &Geometry, zone: u32) -> BTreeSet<usize> {
         let start = geometry.zone_offset(zone);
         let mut keys = self.covered.get(&zone).cloned().unwrap_or_default();

@@ -111,11 +111,7 @@ impl World {
         for volume in 0..self.rig.drives.len() {
             let is_here = !self.rig.is_missing(volume);
             self.is_aware[volume] = is_here && self.rig.log().fenced(volume as u16).is_none();
-            if is_here {
-                self.may_be_given_up[volume] = false;
-            } else {
-                self.rig.ledgers[volume].clear();
-            }
+            self.may_be_given_up[volume] &= !is_here;
         }
         note!(self, "settled");
     }

@@ -45,6 +45,8 @@ pub(crate) struct Swarm {
     pub(crate) late: bool,
     /// Power cuts and process deaths, in permille of steps.
     pub(crate) crashes: u64,
+    /// The same in the steps after something was refused: troubles come together.
+    pub(crate) crashes_in_trouble: u64,
     /// Deaths at a read of recovery, in permille.
     pub(crate) recovery_crashes: u64,
     /// Deaths right after recovery, before anything was written, in permille.
@@ -100,13 +102,14 @@ impl Swarm {
             missing: if volumes > 1 && rng.permille(400) { 150 } else { 0 },
             late: !lying && rng.permille(500),
             crashes: *rng.pick(&[3, 8, 20, 40]),
+            crashes_in_trouble: *rng.pick(&[0, 0, 100]),
             recovery_crashes: *rng.pick(&[0, 1, 8]),
             early_crashes: *rng.pick(&[0, 100, 300]),
             deletes: *rng.pick(&[0, 100, 150, 400]),
             is_stream: rng.permille(300),
             slow_uploads: *rng.pick(&[0, 200, 600]),
             lens: LENS[rng.index(LENS.len())],
-            is_constant: rng.permille(150),
+            is_constant: rng.permille(300),
             ttls: TTLS[rng.index(TTLS.len())],
             eagerness: *rng.pick(&[400, 1500, 1500, 6000]),
             leap_ms: *rng.pick(&[120_000, 7_200_000]),

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const AVOID_AFTER_MS: u64 = 200;
 /// And given up, if another one is left.
 const FENCE_AFTER_MS: u64 = 4000;
+/// Steps after a refusal or a lie in which more is looked at, and crashes may be likelier.
+const TROUBLE_STEPS: u32 = 30;
 
 /// What a run, or many, came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,6 +109,9 @@ pub(crate) struct World {
     pub(crate) is_aware: Vec<bool>,
     /// The volume without which the store was last opened, or begins to serve.
     pub(crate) last_missing: Option<usize>,
+    /// Refusals and lies up to the last step, and for how many steps the last one still matters.
+    failed_before: u32,
+    trouble_left: u32,
     avoided: Vec<bool>,
     pub(crate) uploads: Vec<Upload>,
     readers: Vec<SlowReader>,
@@ -153,6 +158,8 @@ impl World {
             may_be_given_up: vec![false; volumes],
             is_aware: vec![true; volumes],
             last_missing: None,
+            failed_before: 0,
+            trouble_left: 0,
             avoided: vec![false; volumes],
             uploads: Vec::new(),
             readers: Vec::new(),
@@ -180,7 +187,8 @@ impl World {
     }
 
     fn step(&mut self) {
-        if self.rng.permille(self.swarm.crashes) {
+        let more = self.more_crashes();
+        if self.rng.permille(self.swarm.crashes + more) {
             return self.end_of_run();
         }
         if self.swarm.trouble > 0 {
@@ -220,6 +228,23 @@ impl World {
                 self.observe();
             }
         }
+    }
+
+    /// For some steps after a drive has refused something or lied crashes may be likelier, and what
+    /// is there is looked at more often.
+    fn more_crashes(&mut self) -> u64 {
+        let failed = self.rig.faults.done + self.rig.faults.lies_told();
+        if failed > self.failed_before {
+            (self.failed_before, self.trouble_left) = (failed, TROUBLE_STEPS);
+        }
+        if self.trouble_left == 0 {
+            return 0;
+        }
+        self.trouble_left -= 1;
+        if self.started && self.rng.permille(100) {
+            self.check_all();
+        }
+        self.swarm.crashes_in_trouble
     }
 
     fn end_of_run(&mut self) {
