@@ -7,6 +7,6 @@ use cap::Cap;
 use libfuzzer_sys::fuzz_target;
 
 #[global_allocator]
-static MEMORY: Cap<System> = Cap::new(System, tapeloop_fuzz::REQUEST_MEMORY_MAX);
+static MEMORY: Cap<System> = Cap::new(System, tapeloop_fuzz::DECODER_MEMORY_MAX);
 
 fuzz_target!(|bytes: &[u8]| tapeloop_fuzz::body::chunked(bytes));

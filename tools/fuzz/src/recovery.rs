@@ -25,7 +25,7 @@ const PUTS_MAX: usize = 12;
 const LENGTHS: [usize; 8] = [0, 1, 300, 4000, 9000, 14_000, 30_000, 36_000];
 /// Work after recovery costs several recoveries. All bytes of an input decide, so that a fuzzer
 /// that keeps what brings it far does not come to keep only those that work.
-const WORK_ONE_IN: usize = 8;
+const WORK_ONE_IN: usize = 32;
 
 /// Makes the images: what is allocated later belongs to an execution.
 pub fn prepare() {
