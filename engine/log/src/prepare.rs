@@ -426,7 +426,7 @@ impl Log {
                 // The new lap may be there or not.
                 let lap = self.zones[zone as usize].lap + 1;
                 self.unsure_laps.push(ZoneLap { zone, lap });
-                self.add_orphans(volume, prepare.kills, &prepare.adopted);
+                self.add_orphans(volume, prepare.kills, &prepare.adopted, Some(zone));
                 self.keep_old_lap(zone);
                 self.directory.set_lap(zone, self.zones[zone as usize].lap, false);
             }
@@ -434,17 +434,23 @@ impl Log {
                 let open = self.open.get_mut(&zone).expect("just opened");
                 open.carry_lost(prepare.carry_lsn, prepare.carry);
                 let kills = open.kills.clone();
-                self.add_orphans(volume, kills, &prepare.adopted);
+                self.add_orphans(volume, kills, &prepare.adopted, None);
                 self.close_zone(zone);
             }
         }
         self.prepare_next();
     }
 
-    /// Those that were taken along are among the kills, which this journal has.
-    fn add_orphans(&mut self, volume: u16, kills: Vec<Kill>, adopted: &[u64]) {
+    /// Those that were taken along are among the kills, which this journal has; but not those of
+    /// what lies in the zone itself, and that may still be there if its new lap is not.
+    fn add_orphans(&mut self, volume: u16, kills: Vec<Kill>, adopted: &[u64], kept: Option<u32>) {
         for number in adopted {
-            self.orphans.remove(number);
+            // Another volume's preparation may have brought them all to safety meanwhile.
+            let Some(taken) = self.orphans.get_mut(number) else { continue };
+            taken.kills.retain(|kill| Some(kill.victim_zone) == kept);
+            if taken.kills.is_empty() {
+                self.orphans.remove(number);
+            }
         }
         if !kills.is_empty() && !planted!(Bug::ForgetOrphans) {
             self.orphans.insert(self.next_orphans, Orphans { volume, kills });

@@ -37,7 +37,8 @@ use tapeloop_format::{
 const FINDINGS_MAX: usize = 1000;
 
 /// Whoever goes on without a volume must be newer than anything that volume can have seen, however
-/// often the store was opened with it: so many incarnations are left out.
+/// often the store was opened with it, starts that came to nothing included: so many incarnations
+/// are left out.
 const INCARNATIONS_LEFT_OUT: u64 = 1 << 32;
 
 /// Something recovery wants read from a volume.
@@ -313,8 +314,7 @@ impl Recovery {
             let stored = scan.found.iter().map(|found| found.header.stored_ms);
             self.seen_ms = stored.fold(self.seen_ms, u64::max);
         }
-        let newly_missing = self.newly_missing();
-        let left_out = if newly_missing { INCARNATIONS_LEFT_OUT } else { 1 };
+        let left_out = if self.is_missing.contains(&true) { INCARNATIONS_LEFT_OUT } else { 1 };
         let mut recovered = Recovered {
             next_lsn: match planted!(Bug::LsnReused) {
                 true => durable_lsn + 1,
@@ -368,13 +368,6 @@ impl Recovery {
         let log = Log::start(options, state);
         self.report.zones_free = log.stats().zones_free;
         (log, clock, self.report)
-    }
-
-    /// Was the store never opened without one of the volumes that are missing now?
-    fn newly_missing(&self) -> bool {
-        let given_up = self.checkpoint.as_ref().map_or([0; 16], |mark| mark.given_up);
-        let mut volumes = self.is_missing.iter().zip(given_up);
-        volumes.any(|(is_missing, base)| *is_missing && base != GIVEN_UP_WHOLLY)
     }
 
     /// What does not count from now on: all of a missing volume; of one that has come back what was

@@ -55,7 +55,7 @@ impl Damage {
 }
 
 impl Ledger {
-    /// A write has been asked for. `key_of` knows the keys by their hashes.
+    /// A write has been asked for. `key_of` knows the keys by their hashes. Says what it is.
     pub(crate) fn wrote(
         &mut self,
         geometry: &Geometry,
@@ -64,7 +64,7 @@ impl Ledger {
         record_key: Option<usize>,
         store_id: &StoreId,
         key_of: impl Fn(&KeyHash) -> Option<usize>,
-    ) {
+    ) -> What {
         let what = match record_key {
             Some(key) => What::Record { key },
             None => classify(geometry, offset, bytes, store_id, key_of),
@@ -89,7 +89,8 @@ impl Ledger {
                 region.what.add_keys(keys);
             }
         }
-        self.regions.insert(offset, Region { len: bytes.len() as u64, what });
+        self.regions.insert(offset, Region { len: bytes.len() as u64, what: what.clone() });
+        what
     }
 
     /// Where something lies: an offset and a length, by number.
@@ -171,6 +172,7 @@ impl Ledger {
             if shows_other {
                 // It may show the header of a record that a crash had torn, in the same lap: a scan
                 // believes it, and misses what has been written behind it since.
+                damage.keys.extend(self.covered.get(&zone).into_iter().flatten());
                 let behind = self.regions.range(sector..start + geometry.zone_size());
                 behind.for_each(|(_, region)| region.what.add_keys(&mut damage.keys));
             }

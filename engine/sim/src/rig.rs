@@ -376,7 +376,7 @@ impl Rig {
                 self.hash.add(offset ^ (bytes.len() as u64) << 40);
                 self.hash.add(u64::from(STORE_ID.salt().crc(&bytes[..BLOCK])));
                 let numbers = &self.numbers;
-                self.ledgers[volume].wrote(
+                let what = self.ledgers[volume].wrote(
                     volume_geometry,
                     *offset,
                     bytes,
@@ -384,6 +384,9 @@ impl Rig {
                     &STORE_ID,
                     |hash| numbers.get(hash).copied(),
                 );
+                if self.traces_io {
+                    self.note(&format!("    {what:?}"));
+                }
             }
         }
         self.drives[volume].submit(io.id, request);
