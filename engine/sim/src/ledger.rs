@@ -79,7 +79,7 @@ impl Ledger {
         let covered: Vec<u64> = self
             .regions
             .range(offset..end)
-            .filter(|(at, region)| *at + region.len <= end)
+            .filter(|(at, region)| **at == offset || *at + region.len <= end)
             .map(|(at, _)| *at)
             .collect();
         for at in covered {
