@@ -8,8 +8,8 @@
 /// What a target may hold, images included: nothing on a drive makes anybody ask for more. Every
 /// target's allocator fails beyond its bound, and that ends the run.
 pub const MEMORY_MAX: usize = 192 << 20;
-/// The same for requests and for structures of the disk format: inputs are a few KiB, and so is what
-/// is made of them.
+/// The same for requests and for structures of the disk format: inputs are a few KiB, and what is
+/// made of them is no larger.
 pub const DECODER_MEMORY_MAX: usize = 1 << 20;
 /// The same for one recovery of a volume of 1.4 MiB, and for the work after it, beside the images.
 pub const RECOVERY_MEMORY_MAX: usize = 4 << 20;
