@@ -82,7 +82,12 @@ impl Recovery {
         let error = facts.error.take().expect("why the record is asked");
         let trailer = facts.trailer.clone().and_then(Result::ok);
         let record = decode(bytes, |bytes| RecordHeader::decode(bytes, self.store_id.salt()));
-        let record = record.ok().filter(|record| record.zone == zone);
+        let first = BLOCK as u64;
+        let is_first = |record: &RecordHeader| {
+            record.zone == zone && record.position % self.geometry.zone_size() == first
+        };
+        // What belongs elsewhere says nothing of where this zone began.
+        let record = record.ok().filter(is_first);
         if let Some(trailer) = trailer
             && record.as_ref().is_none_or(|record| record.lap <= trailer.lap)
         {

@@ -269,6 +269,9 @@ impl Recovery {
         let mut rest = bytes.unwrap_or_default();
         while let Some((header, record)) = carry_record(rest, self.store_id) {
             rest = &rest[record.len()..];
+            if header.position % self.geometry.zone_size() != BLOCK as u64 {
+                continue; // It was to be the first record of a zone, and it is not.
+            }
             // The base of a zone that was never opened is used up all the same: what comes from
             // now on must be told from this carry.
             let base_position = header.position.saturating_sub(BLOCK as u64);

@@ -79,6 +79,10 @@ impl Log {
         let mut builder = FooterBuilder::new();
         let meta = &self.zones[zone as usize];
         open.build_footer(meta.opened_ms, &mut builder);
+        // A checkpoint that said too much of what is durable may have left no room for it.
+        if open.used + builder.encoded_len() > self.options.geometry.zone_size() {
+            return self.footer_failed(zone);
+        }
         let header = ZoneHeader {
             zone,
             lap: meta.lap,
