@@ -179,7 +179,8 @@ impl World {
             ));
         }
         let before = self.oracle.version_after();
-        if self.damages.iter().any(|damage| damage.checkpoint) {
+        self.checkpoint_damaged |= self.damages.iter().any(|damage| damage.checkpoint);
+        if self.checkpoint_damaged {
             // The older of two checkpoints knows an earlier time, and fewer volumes to have been
             // given up.
             self.loosened.extend((0..self.oracle.key_count()).map(|key| (key, before)));
@@ -203,10 +204,9 @@ impl World {
             return;
         }
         let damages = &self.damages;
-        let checkpoint = damages.iter().any(|damage| damage.checkpoint);
         for finding in &self.rig.report.findings {
             let explained = match finding {
-                Finding::Checkpoint { .. } => checkpoint,
+                Finding::Checkpoint { .. } => self.checkpoint_damaged,
                 Finding::ZoneHeader { zone, .. }
                 | Finding::Footer { zone, .. }
                 | Finding::Record { zone, .. } => self.zones_damaged.contains(zone),

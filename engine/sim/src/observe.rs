@@ -103,6 +103,7 @@ impl World {
         assert!(!self.started);
         self.started = true;
         self.checkpointed |= self.rig.missing.is_empty();
+        self.checkpoint_damaged &= !self.rig.missing.is_empty();
         for (key, seen) in std::mem::take(&mut self.recovered).iter().enumerate() {
             self.oracle.settle(key, seen);
         }

@@ -90,6 +90,8 @@ pub(crate) struct World {
     pub(crate) zones_evicted: u64,
     /// A checkpoint is on every drive for certain.
     pub(crate) checkpointed: bool,
+    /// One was damaged, and the store has not served since: writing it anew may have been cut short.
+    pub(crate) checkpoint_damaged: bool,
     /// What recovery found, before anything could be evicted again.
     pub(crate) recovered: Vec<Seen>,
     /// Keys whose versions may have been lost to damage or with a volume.
@@ -149,6 +151,7 @@ impl World {
             servable: vec![None; swarm.geometry.zone_count() as usize],
             zones_evicted: 0,
             checkpointed: swarm.with_checkpoint,
+            checkpoint_damaged: false,
             recovered: Vec::new(),
             suspects: BTreeSet::new(),
             loosened: BTreeMap::new(),
