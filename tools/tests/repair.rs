@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 use support::{Random, StoreBuilder, bytes, dump, fsck, json, mixed_store, seed, tapectl};
 use tapeloop_engine::{Engine, Key, Options, block_on};
-use tapeloop_format::{BLOCK, CHECKPOINT_SLOTS};
+use tapeloop_format::{BLOCK, CHECKPOINT_SLOTS, Checkpoint};
 
 fn repair(path: &Path, yes: bool) -> (i32, Value) {
     let mut args = vec!["fsck", path.to_str().unwrap(), "--repair", "--json"];
@@ -160,6 +160,9 @@ fn a_torn_tail_is_dropped_and_the_same_bytes_once_acknowledged_are_not() {
     let (code, report) = repair(&store.path, true);
     assert_eq!((code, plan(&report).len()), (1, 0), "{report:#}");
     store.flip(CHECKPOINT_SLOTS[0] + 60, 1);
+    // Header and payload of the same record: two findings, one place to mend.
+    store.flip(tail.volume_offset + 147, 1);
+    assert_eq!(fsck(&store.path).1["torn"].as_array().unwrap().len(), 2);
     let (code, report) = repair(&store.path, true);
     assert_eq!((code, plan(&report).len()), (0, 1), "{report:#}");
     assert_eq!(report["fsck"]["torn"].as_array().unwrap().len(), 0, "{report:#}");
@@ -302,6 +305,9 @@ fn no_object_that_could_be_read_is_lost_by_a_repair_and_the_engine_agrees() {
         let done: Vec<String> =
             (0..1 + random.below(3)).map(|_| damage(&store, &mut random)).collect();
         let what = format!("TAPELOOP_SEED={} {done:?}", seed.wrapping_add(round));
+        if !knows_its_time(&store) {
+            continue; // By the wall clock, decades later, everything in this store has expired.
+        }
         let (before, before_code) = dump(&store.path);
         if before_code == 2 {
             continue; // Both header copies: there is no store left to repair.
@@ -317,6 +323,9 @@ fn no_object_that_could_be_read_is_lost_by_a_repair_and_the_engine_agrees() {
         // damaged as well, was an older one.
         let older: Vec<&str> = live_damage(&report);
         let is_newest = |key: &str| !older.contains(&key);
+        let newest_of = |keys: Vec<&String>| {
+            keys.into_iter().filter(|key| is_newest(key)).cloned().collect::<Vec<_>>()
+        };
         for (key, content) in before.iter().filter(|(key, _)| is_newest(key)) {
             assert_eq!(after.get(key), Some(content), "{what}: {key}: {report:#}");
         }
@@ -326,12 +335,12 @@ fn no_object_that_could_be_read_is_lost_by_a_repair_and_the_engine_agrees() {
             for (key, content) in served_before.iter().filter(|(key, _)| is_newest(key)) {
                 assert!(served_after.get(key) == Some(content), "{what}: {key}: {report:#}");
             }
-            let [dumped, served] = [names(&before), names(served_before)]
-                .map(|names| names.into_iter().filter(|key| is_newest(key)).collect::<Vec<_>>());
+            let [dumped, served] = [names(&before), names(served_before)].map(newest_of);
             assert_eq!(dumped, served, "{what}: before");
         }
         if let Some(served_after) = &served_after {
-            assert_eq!(names(&after), names(served_after), "{what}: after: {report:#}");
+            let [dumped, served] = [names(&after), names(served_after)].map(newest_of);
+            assert_eq!(dumped, served, "{what}: after: {report:#}");
         }
         if let Some(file) = report["undo_file"].as_str() {
             assert_eq!(undo(&store.path, file), 0, "{what}");
@@ -347,6 +356,16 @@ fn live_damage(report: &Value) -> Vec<&str> {
     let damage = report["fsck"]["damage"].as_array().expect("a list").iter();
     let live = damage.filter(|found| found["status"] == "live");
     live.filter_map(|found| found["key"].as_str()).collect()
+}
+
+/// Is one of its two checkpoints intact?
+fn knows_its_time(store: &StoreBuilder) -> bool {
+    let slots = CHECKPOINT_SLOTS.map(|at| {
+        let mut block = [0; BLOCK];
+        store.file.read_exact_at(&mut block, at).unwrap();
+        Checkpoint::decode(&block, &store.store_id)
+    });
+    Checkpoint::newest(slots).is_some()
 }
 
 fn names<T>(objects: &BTreeMap<String, T>) -> Vec<&String> {

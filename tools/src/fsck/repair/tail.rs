@@ -1,7 +1,7 @@
 //! Torn tails: what a crash left of a record that was never acknowledged, behind the last good one
 //! of its zone. Its header is blanked. Recovery passes over it in any case.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tapeloop_format::BLOCK;
 
@@ -12,11 +12,12 @@ use crate::walk::{Footer, Found, RecordScan, Store, Volume, WINDOW_ALL, ZoneRead
 use crate::walk::{ZoneView, check_payload};
 
 pub(super) fn plan(store: &Store, torn: &[Finding], plan: &mut Plan) {
-    let mut by_zone: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    // Header and payload of one record may both be torn.
+    let mut by_zone: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
     for finding in torn {
         let is_record = finding.structure.starts_with("record");
         if let (true, Some(zone), Some(offset)) = (is_record, finding.zone, finding.zone_offset) {
-            by_zone.entry(zone).or_default().push(offset);
+            by_zone.entry(zone).or_default().insert(offset);
         }
     }
     if by_zone.is_empty() {
@@ -41,7 +42,7 @@ pub(super) fn plan(store: &Store, torn: &[Finding], plan: &mut Plan) {
     }
 }
 
-fn plan_zone(volume: &Volume, zone: u32, torn: &[u64], plan: &mut Plan) {
+fn plan_zone(volume: &Volume, zone: u32, torn: &BTreeSet<u64>, plan: &mut Plan) {
     let view = ZoneView::read(volume, zone);
     if view.state != ZoneState::Open || !view.may_have_been_open {
         return;
