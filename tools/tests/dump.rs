@@ -159,6 +159,14 @@ fn what_is_damaged_is_named_and_left_out_and_an_old_version_never_stands_in_for_
     expected.remove("live/a0.ts");
     expected.remove("live/b.ts");
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    // With a bit of its header gone instead, and of its footer: the header tells whose it was.
+    store.flip(newest.volume_offset + 5_000, 2);
+    store.flip(newest.volume_offset + 147, 1);
+    store.file.write_all_at(&[0; 4096], (2 << 20) + tapeloop_format::DATA_OFFSET - 16_384).unwrap();
+    let again = folder.path().join("again");
+    let (code, report) = dump_to(&store.path, "live/", &again);
+    assert_eq!(code, 1, "{report:#}");
+    assert!(!manifest(&again).contains_key("live/a0.ts"), "{report:#}");
 }
 
 #[test]

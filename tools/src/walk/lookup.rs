@@ -62,8 +62,19 @@ pub(crate) fn for_each_version(store: &Store, visit: &mut dyn FnMut(Version)) {
         let mut reader = ZoneReader::new(volume, zone, WINDOW_HEADERS);
         let Some(mut scan) = RecordScan::new(volume, &view, &footer) else { continue };
         while let Some(found) = scan.next(&mut reader) {
-            let Found::Record { offset, header } = found else { continue };
+            let (offset, header, is_mended) = match found {
+                Found::Record { offset, header } => (offset, header, false),
+                Found::Mended { offset, mended, .. } => (offset, mended.header, true),
+                Found::Unreadable(_) => continue,
+            };
             if !counts(&mut reader, volume.salt(), &view, offset, &header) {
+                continue;
+            }
+            if is_mended {
+                // It cannot be read and kills nothing; nothing older stands in for it either.
+                if header.kind == RecordKind::Put {
+                    visit(version(VersionKind::Put, header.key_hash, header.lsn, offset));
+                }
                 continue;
             }
             for kill in header.kills() {
