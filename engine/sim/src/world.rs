@@ -90,7 +90,7 @@ pub(crate) struct World {
     pub(crate) zones_evicted: u64,
     /// A checkpoint is on every drive for certain.
     pub(crate) checkpointed: bool,
-    /// One was damaged, and the store has not served since: writing it anew may have been cut short.
+    /// One was damaged, and the store has not served since: a new one may have been cut short.
     pub(crate) checkpoint_damaged: bool,
     /// What recovery found, before anything could be evicted again.
     pub(crate) recovered: Vec<Seen>,
