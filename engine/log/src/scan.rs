@@ -11,7 +11,9 @@ use tapeloop_format::{
 /// Bytes per read of a scan.
 const WINDOW: u64 = 1 << 20;
 
-/// A stretch of blocks that starts no valid record.
+/// A stretch of blocks that starts no valid record. The header of a record that was refused begins
+/// one of its own: whatever is written over the stretch begins with its first block, so no refused
+/// header stays, to be met again if that block is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hole {
     pub(crate) from: u64,
@@ -117,7 +119,7 @@ impl Scan {
                 self.hunt(bytes);
                 self.window = (self.window * 2).min(WINDOW);
             }
-            (None, Some(_)) => self.skip_block(unreadable),
+            (None, Some(_)) => self.refuse_record(unreadable),
             // One bad sector costs the records that touch it, and no others.
             (None, None) if len as u64 > self.header_len => self.window = BLOCK as u64,
             (None, None) => self.skip_block(unreadable),
@@ -137,6 +139,10 @@ impl Scan {
                 Err(FormatError::NeedMore { needed }) if self.fits(needed) => {
                     self.header_len = needed as u64;
                     break;
+                }
+                // A header in its place, of an earlier incarnation.
+                Err(cause @ FormatError::Misplaced { field: "incarnation", .. }) => {
+                    self.refuse_record(cause);
                 }
                 Err(cause) => self.skip_block(cause),
             }
@@ -204,7 +210,7 @@ impl Scan {
             if let Err(cause) = verify.header.verify_chunk(self.salt, verify.next_chunk, chunk)
                 && !planted!(Bug::SkipPayloadCheck)
             {
-                return self.skip_block(cause);
+                return self.refuse_record(cause);
             }
             if verify.header.kind == RecordKind::Carry {
                 verify.payload.extend_from_slice(chunk);
@@ -228,13 +234,22 @@ impl Scan {
 
     /// No record starts at the cursor.
     fn skip_block(&mut self, cause: FormatError) {
+        match self.holes.last_mut() {
+            Some(hole) if hole.to == self.cursor => {
+                self.cursor += BLOCK as u64;
+                self.header_len = BLOCK as u64;
+                hole.to = self.cursor;
+            }
+            _ => self.refuse_record(cause),
+        }
+    }
+
+    /// A header lies at the cursor, and its record does not count.
+    fn refuse_record(&mut self, cause: FormatError) {
         let from = self.cursor;
         self.cursor += BLOCK as u64;
         self.header_len = BLOCK as u64;
-        match self.holes.last_mut() {
-            Some(hole) if hole.to == from => hole.to = self.cursor,
-            _ => self.holes.push(Hole { from, to: self.cursor, cause }),
-        }
+        self.holes.push(Hole { from, to: self.cursor, cause });
     }
 
     /// The record that belongs to the zone's start lies there now: there is no hole any more.

@@ -7,10 +7,12 @@ use crate::world::{Detail, World};
 use std::time::{Duration, Instant};
 
 /// Seeds that once failed, and what they had found.
-const ONCE_BAD: [(u64, &str); 3] = [
+const ONCE_BAD: [(u64, &str); 5] = [
     (50_005_988, "a kill is forgotten when its victim's zone cannot be made ready"),
     (50_007_048, "a volume that missed a start wins against who served without it"),
     (130_504_561_827_703, "the oracle forgets a damaged checkpoint that a crash tears once more"),
+    (222_000_383, "a dropped record returns when the void before it cannot be read"),
+    (6_588, "the oracle asks an old checkpoint what a newer one knew"),
 ];
 /// The same every day.
 const FIXED: u64 = 60;
