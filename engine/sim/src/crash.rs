@@ -199,9 +199,18 @@ impl World {
     }
 
     /// Was only that reported as damaged which is?
-    fn check_findings(&self) {
+    fn check_findings(&mut self) {
         if !self.checkpointed || self.rig.faults.done > 0 {
             return;
+        }
+        if self.checkpoint_damaged {
+            // An older checkpoint cannot tell what was torn from what was durable, and what is once
+            // taken for durable stays reported.
+            let zones = self.rig.report.findings.iter().filter_map(|finding| match finding {
+                Finding::Record { zone, .. } => Some(*zone),
+                _ => None,
+            });
+            self.zones_damaged.extend(zones);
         }
         let damages = &self.damages;
         for finding in &self.rig.report.findings {
