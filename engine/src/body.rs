@@ -7,8 +7,8 @@
 
 use crate::error::ReadError;
 use parking_lot::RwLock;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tapeloop_format::{Key, KeyHash};
 use tapeloop_io::{ARENA_BLOCK, Block, Chunk};
 use tapeloop_log::Location;
@@ -47,7 +47,9 @@ pub(crate) struct Body {
     pub(crate) metadata: Arc<[u8]>,
     pub(crate) created_wall_ms: u64,
     blocks: RwLock<Vec<Block>>,
-    stored: std::sync::OnceLock<Stored>,
+    stored: OnceLock<Stored>,
+    /// What its readers keep with it.
+    pub(crate) note: OnceLock<Box<[u8]>>,
     received: AtomicU64,
     progress: watch::Sender<Progress>,
 }
@@ -61,7 +63,8 @@ impl Body {
             metadata,
             created_wall_ms,
             blocks: RwLock::new(Vec::new()),
-            stored: std::sync::OnceLock::new(),
+            stored: OnceLock::new(),
+            note: OnceLock::new(),
             received: AtomicU64::new(0),
             progress: watch::Sender::new(progress),
         }

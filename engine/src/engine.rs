@@ -99,8 +99,9 @@ impl Engine {
         let hash = shared.hasher.hash(key.as_bytes());
         if let Some(body) = shared.live.stored(&hash).filter(|body| body.key == *key) {
             let stored = *body.stored().expect("stored bodies know their place");
-            if stored.expires_ms > shared.now_ms() {
-                return Ok(Some(Object::in_arena(shared, body, &stored)));
+            let now_ms = shared.now_ms();
+            if stored.expires_ms > now_ms {
+                return Ok(Some(Object::in_arena(shared, body, &stored, now_ms)));
             }
         } else if let Some(record) = read::find(shared, key.as_bytes(), hash, first).await? {
             return Ok(Some(Object::on_drive(shared, record)));

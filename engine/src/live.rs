@@ -6,6 +6,7 @@
 use crate::body::Body;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use tapeloop_format::KeyHash;
 
@@ -17,9 +18,30 @@ struct Slot {
     upload: Option<Arc<Body>>,
 }
 
+type Shard = HashMap<KeyHash, Slot, BuildHasherDefault<AlreadyHashed>>;
+
+/// Key hashes are keyed with the store id: hashing them again would make them no more random.
+#[derive(Default)]
+struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn write(&mut self, bytes: &[u8]) {
+        // The shard was chosen by the first byte, so the other half spreads better.
+        let (_, half) = bytes.split_last_chunk().expect("a key hash has 16 bytes");
+        self.0 = u64::from_le_bytes(*half);
+    }
+
+    // The length that goes before the bytes.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The objects in the arena.
 pub(crate) struct Live {
-    shards: Box<[RwLock<HashMap<KeyHash, Slot>>]>,
+    shards: Box<[RwLock<Shard>]>,
     order: Mutex<VecDeque<Arc<Body>>>,
 }
 
@@ -29,7 +51,7 @@ impl Live {
         Live { shards, order: Mutex::default() }
     }
 
-    fn shard(&self, hash: &KeyHash) -> &RwLock<HashMap<KeyHash, Slot>> {
+    fn shard(&self, hash: &KeyHash) -> &RwLock<Shard> {
         &self.shards[usize::from(hash.0[0]) % SHARD_COUNT]
     }
 

@@ -42,8 +42,12 @@ enum Place {
 }
 
 impl Object {
-    pub(crate) fn in_arena(shared: &Arc<Shared>, body: Arc<Body>, stored: &Stored) -> Object {
-        let now_ms = shared.now_ms();
+    pub(crate) fn in_arena(
+        shared: &Arc<Shared>,
+        body: Arc<Body>,
+        stored: &Stored,
+        now_ms: u64,
+    ) -> Object {
         let info = ObjectInfo {
             len: Some(body.received()),
             content_hash: stored.content_hash,
@@ -87,6 +91,15 @@ impl Object {
     /// What is known of it.
     pub fn info(&self) -> &ObjectInfo {
         &self.info
+    }
+
+    /// What a reader keeps with the object while it is in the arena, made by the first who asks;
+    /// `None` for one that is elsewhere. All readers share it: make it of the object alone.
+    pub fn noted(&self, make: impl FnOnce() -> Box<[u8]>) -> Option<&[u8]> {
+        match &self.place {
+            Place::Arena(body) => Some(body.note.get_or_init(make)),
+            Place::Drive(_) | Place::Upload(_) => None,
+        }
     }
 
     /// The bytes of `range`, which must lie within the object. Panics while it is being uploaded: a

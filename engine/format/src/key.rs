@@ -9,7 +9,7 @@ use std::ops::Deref;
 
 /// Name of an object: 1..=1024 bytes, opaque.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(Box<[u8]>);
+pub struct Key(Vec<u8>);
 
 /// The bytes cannot be a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,8 +20,8 @@ pub struct KeyError {
 }
 
 impl Key {
-    /// Checks the length, nothing else.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Key, KeyError> {
+    /// Checks the length, nothing else. A `Vec` is taken over as it is.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Key, KeyError> {
         let bytes = bytes.into();
         if bytes.is_empty() || bytes.len() > KEY_LEN_MAX {
             return Err(KeyError { len: bytes.len() });
@@ -34,8 +34,8 @@ impl Key {
         &self.0
     }
 
-    /// Gives the bytes away.
-    pub fn into_bytes(self) -> Box<[u8]> {
+    /// Gives the bytes away, in the memory they came in.
+    pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 }

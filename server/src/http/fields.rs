@@ -1,4 +1,4 @@
-//! Byte-by-byte check of a field section (header lines or trailers), ended by an empty line.
+//! Check of a field section (header lines or trailers), ended by an empty line.
 //!
 //! Invariants: every byte is judged when it is seen and never again, so the first offending byte
 //! decides, whatever the split. The states accept only CRLF line ends and `name: value` lines.
@@ -52,6 +52,27 @@ impl FieldSection {
         FieldSection { limits, state: State::LineStart, line_bytes: 0, section_bytes: 0, lines: 0 }
     }
 
+    /// Judges `bytes` up to the end of the section: how many of them were taken, and whether the
+    /// last one ended it. The first offending byte decides, as if each had been pushed.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(usize, bool), Reason> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let plain = match self.state {
+                State::Name => run(&bytes[at..], &TOKEN, self.room()),
+                State::Value => run(&bytes[at..], &VALUE, self.room()),
+                _ => 0,
+            };
+            self.count(plain)?;
+            at += plain;
+            let Some(&byte) = bytes.get(at) else { break };
+            at += 1;
+            if self.push(byte)? {
+                return Ok((at, true));
+            }
+        }
+        Ok((at, false))
+    }
+
     /// Judges the next byte. `Ok(true)` when it was the last of the section.
     pub fn push(&mut self, byte: u8) -> Result<bool, Reason> {
         assert!(self.state != State::Done, "a finished section takes no bytes");
@@ -89,7 +110,7 @@ impl FieldSection {
                 if self.lines > self.limits.lines_max {
                     return Err(Reason::TooManyFields);
                 }
-                self.count()?;
+                self.count(1)?;
                 Ok(State::Name)
             }
         }
@@ -97,9 +118,9 @@ impl FieldSection {
 
     fn name(&mut self, byte: u8) -> Result<State, Reason> {
         match byte {
-            b':' => self.count().map(|()| State::Value),
+            b':' => self.count(1).map(|()| State::Value),
             b' ' | b'\t' => Err(Reason::SpaceBeforeColon),
-            _ if is_token(byte) => self.count().map(|()| State::Name),
+            _ if is_token(byte) => self.count(1).map(|()| State::Name),
             // A line that ends before its colon is a malformed name, not a bare CR.
             b'\r' => Err(Reason::BadFieldName),
             _ => Err(fault(byte, Reason::BadFieldName)),
@@ -112,14 +133,23 @@ impl FieldSection {
                 self.section_bytes += 1;
                 Ok(State::ValueCr)
             }
-            b'\t' | 0x20..=0x7e | 0x80..=0xff => self.count().map(|()| State::Value),
+            _ if VALUE[usize::from(byte)] => self.count(1).map(|()| State::Value),
             _ => Err(fault(byte, Reason::Control)),
         }
     }
 
-    fn count(&mut self) -> Result<(), Reason> {
-        self.line_bytes += 1;
-        self.section_bytes += 1;
+    /// Bytes of a line that may follow before a limit is passed.
+    fn room(&self) -> usize {
+        let line = self.limits.line_bytes_max - self.line_bytes;
+        // Line ends count and are not refused.
+        let section = self.limits.section_bytes_max.saturating_sub(self.section_bytes);
+        line.min(section) as usize
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), Reason> {
+        let bytes = u32::try_from(bytes).expect("no more than there is room for");
+        self.line_bytes += bytes;
+        self.section_bytes += bytes;
         if self.line_bytes > self.limits.line_bytes_max {
             return Err(Reason::FieldLineTooLong);
         }
@@ -130,9 +160,44 @@ impl FieldSection {
     }
 }
 
+/// Bytes that may stand in a method or a field name (RFC 9110 `tchar`).
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
+/// Bytes that may stand in a field value (RFC 9110 section 5.5).
+const VALUE: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = byte == b'\t' as usize;
+        byte += 1;
+    }
+    table[0x7f] = false;
+    table
+};
+
 /// A byte that may stand in a method or a field name (RFC 9110 `tchar`).
 pub fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN[usize::from(byte)]
+}
+
+/// How many of the first `most` bytes the table allows in a row. The colon of a name is no token.
+fn run(bytes: &[u8], table: &[bool; 256], most: usize) -> usize {
+    let bytes = &bytes[..bytes.len().min(most)];
+    bytes.iter().position(|byte| !table[usize::from(*byte)]).unwrap_or(bytes.len())
 }
 
 /// `value` without the spaces and tabs around it.
@@ -167,14 +232,30 @@ pub(super) fn fault(byte: u8, otherwise: Reason) -> Reason {
 mod tests {
     use super::*;
 
+    /// Byte by byte and, for every split in two, in runs: one verdict.
     fn judge(bytes: &[u8]) -> Result<bool, Reason> {
         let mut section = FieldSection::new(TRAILER_LIMITS);
-        let mut done = false;
+        let mut verdict = Ok(false);
         for &byte in bytes {
-            assert!(!done, "bytes after the end");
-            done = section.push(byte)?;
+            assert_eq!(verdict, Ok(false), "bytes after the end");
+            verdict = section.push(byte);
+            if verdict.is_err() {
+                break;
+            }
         }
-        Ok(done)
+        for split in (0..=bytes.len()).step_by(bytes.len() / 64 + 1) {
+            let mut section = FieldSection::new(TRAILER_LIMITS);
+            let first = section.take(&bytes[..split]);
+            let both = match first {
+                Ok((taken, false)) => {
+                    assert_eq!(taken, split);
+                    section.take(&bytes[split..])
+                }
+                ended => ended,
+            };
+            assert_eq!(both.map(|(_, done)| done), verdict, "split at {split}");
+        }
+        verdict
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Incremental parser of a request head.
 //!
-//! Bytes are judged one by one for structure (line ends, control bytes, folding, limits), and once
+//! Every byte is judged for structure (line ends, control bytes, folding, limits), and once
 //! the empty line is there the fields are judged for meaning (framing, Host, Expect). Both happen
 //! in byte order, so a request gets the same verdict however it was split. httparse splits the
 //! lines; what it would tolerate has been refused before it runs.
@@ -165,19 +165,27 @@ impl HeadParser {
     fn scan(&mut self, bytes: &[u8]) -> Result<bool, Reason> {
         while self.judged < bytes.len() {
             let at = self.judged;
-            let byte = bytes[at];
             if let State::Fields(section) = &mut self.state {
-                let done = section.push(byte)?;
-                self.judged += 1;
-                if done {
-                    return Ok(true);
-                }
-                continue;
+                let (taken, done) = section.take(&bytes[at..])?;
+                self.judged += taken;
+                return Ok(done);
             }
+            if matches!(self.state, State::RequestLine) {
+                self.judged += self.plain_run(&bytes[at..]);
+            }
+            let at = self.judged;
+            let Some(&byte) = bytes.get(at) else { break };
             self.scan_line(at, byte)?;
             self.judged += 1;
         }
         Ok(false)
+    }
+
+    /// Bytes of the request line that need no further look.
+    fn plain_run(&self, bytes: &[u8]) -> usize {
+        let room = REQUEST_LINE_BYTES_MAX - (self.judged - self.line_start);
+        let bytes = &bytes[..bytes.len().min(room)];
+        bytes.iter().position(|byte| !matches!(byte, 0x20..=0x7e)).unwrap_or(bytes.len())
     }
 
     fn scan_line(&mut self, at: usize, byte: u8) -> Result<(), Reason> {

@@ -46,6 +46,20 @@ impl<'o> ResponseHead<'o> {
         self
     }
 
+    /// Adds a line made of a prepared start, a number and a prepared end with its CRLF.
+    pub fn number_between(
+        &mut self,
+        start: &'static str,
+        value: u64,
+        end: &'static str,
+    ) -> &mut Self {
+        assert!(end.ends_with("\r\n"), "whole lines only");
+        self.out.extend_from_slice(start.as_bytes());
+        self.decimal(value);
+        self.out.extend_from_slice(end.as_bytes());
+        self
+    }
+
     /// Adds a field whose value is formatted in place.
     pub fn formatted(&mut self, name: &str, value: std::fmt::Arguments<'_>) -> &mut Self {
         self.out.extend_from_slice(name.as_bytes());
@@ -59,10 +73,16 @@ impl<'o> ResponseHead<'o> {
     }
 
     /// Adds whole lines prepared elsewhere, each ended by CRLF.
-    pub fn lines(&mut self, lines: &'static str) -> &mut Self {
-        assert!(lines.is_empty() || lines.ends_with("\r\n"), "whole lines only");
-        self.out.extend_from_slice(lines.as_bytes());
+    pub fn lines(&mut self, lines: impl AsRef<[u8]>) -> &mut Self {
+        let lines = lines.as_ref();
+        assert!(lines.is_empty() || lines.ends_with(b"\r\n"), "whole lines only");
+        self.out.extend_from_slice(lines);
         self
+    }
+
+    /// Begins lines that heads will be given with `lines`.
+    pub fn lines_only(out: &'o mut Vec<u8>) -> ResponseHead<'o> {
+        ResponseHead { out }
     }
 
     /// Ends the head; what is appended to the buffer next is body.

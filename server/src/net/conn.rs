@@ -1,6 +1,7 @@
 //! One connection: requests in order, answers in order, until one side has had enough.
 
 use super::body::Body;
+use super::deadline;
 use super::inbox::Inbox;
 use super::socket::{Expiry, Socket};
 use super::thread::Thread;
@@ -49,6 +50,8 @@ pub(super) struct Conn {
     /// How many of them.
     answers_waiting: usize,
     parser: HeadParser,
+    /// Memory for the next key.
+    key: Vec<u8>,
     /// It has pushed: an encoder, which is left idle for longer.
     pub(super) is_ingest: bool,
 }
@@ -66,6 +69,7 @@ pub(super) async fn serve(thread: Rc<Thread>, socket: Rc<Socket>) {
         out: Vec::new(),
         answers_waiting: 0,
         parser: HeadParser::new(),
+        key: Vec::new(),
         is_ingest: false,
     };
     match conn.run().await {
@@ -103,13 +107,17 @@ impl Conn {
     async fn next_request(&mut self) -> Result<Request, Stop> {
         let limits = self.thread.limits;
         let idle_ms = if self.is_ingest { limits.ingest_idle_ms } else { limits.idle_ms };
-        let start_ms = self.thread.clock.now_ms();
+        let start_ms = deadline::now_ms();
         let mut head_deadline_ms = None;
         loop {
             let mut is_head = false;
             let refused = match self.parser.parse(self.inbox.unread()) {
                 Step::Head(head) => {
-                    let request = Request::from_head(&head, &self.thread.policies());
+                    let request = Request::from_head(
+                        &head,
+                        &self.thread.policies(),
+                        std::mem::take(&mut self.key),
+                    );
                     is_head = head.method == Method::Head;
                     let head_len = head.len;
                     self.inbox.consume(head_len);
@@ -127,7 +135,7 @@ impl Conn {
             }
             self.flush().await?;
             if self.parser.has_begun() {
-                let now_ms = self.thread.clock.now_ms();
+                let now_ms = deadline::now_ms();
                 let at_ms = *head_deadline_ms.get_or_insert(now_ms + limits.head_ms);
                 self.socket.set_deadline(at_ms, Expiry::StopReading);
             } else if self.thread.is_stopping.get() {
@@ -166,7 +174,9 @@ impl Conn {
             Action::Get { key, conditions } => {
                 counters.gets.add(1);
                 let terms = self.skip_body(body, terms).await?;
-                self.get(&key, conditions.as_deref(), terms).await
+                let outcome = self.get(&key, conditions.as_deref(), terms).await;
+                self.key = key.into_bytes();
+                outcome
             }
             Action::Delete { key, conditions } => {
                 counters.deletes.add(1);
@@ -268,7 +278,7 @@ impl Conn {
                 return Ok(false);
             }
             if self.inbox.is_empty() {
-                let at_ms = self.thread.clock.now_ms() + self.thread.limits.head_ms;
+                let at_ms = deadline::now_ms() + self.thread.limits.head_ms;
                 self.socket.set_deadline(at_ms, Expiry::StopReading);
                 if self.fill().await? == 0 {
                     return Err(self.body_ended_early(body).into());
@@ -353,7 +363,7 @@ impl Conn {
     }
 
     pub(super) fn expect_send(&self) {
-        let at_ms = self.thread.clock.now_ms() + self.thread.limits.send_stall_ms;
+        let at_ms = deadline::now_ms() + self.thread.limits.send_stall_ms;
         self.socket.set_deadline(at_ms, Expiry::Cut);
     }
 
@@ -371,7 +381,7 @@ impl Conn {
     /// connection and could take the answer with it.
     async fn linger(&mut self) {
         self.socket.end_sending();
-        let at_ms = self.thread.clock.now_ms() + self.thread.limits.linger_ms;
+        let at_ms = deadline::now_ms() + self.thread.limits.linger_ms;
         self.socket.set_deadline(at_ms, Expiry::Cut);
         let mut read: u64 = 0;
         while read < LINGER_BYTES_MAX {

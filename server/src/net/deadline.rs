@@ -4,26 +4,16 @@ use super::socket::Socket;
 use super::stats::Counters;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Instant;
+use tapeloop_engine::clock;
 use tokio::sync::Notify;
 
 /// How often deadlines are looked at; they are late by at most this.
 pub(super) const SWEEP_MS: u64 = 250;
 
-/// Milliseconds since the thread began.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    pub(super) fn new() -> Clock {
-        Clock { start: Instant::now() }
-    }
-
-    pub(super) fn now_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
+/// The clock of deadlines, in milliseconds. They are seconds away and looked at every quarter of
+/// one: the time of the last tick will do, and is read several times for every request.
+pub(super) fn now_ms() -> u64 {
+    clock::monotonic_ms_coarse()
 }
 
 /// All open connections of a thread.

@@ -63,8 +63,12 @@ impl Conn {
             Ok(selected) => selected,
             Err(failure) => return self.fail(&failure, terms).await,
         };
-        if status == 304 || terms.is_head || range.is_empty() {
-            respond::object(&mut self.out, &stamp, &view, status, range);
+        if status == 304 {
+            respond::not_modified(&mut self.out, &stamp, &view);
+            return self.answered(status, stamp.keep_alive).await;
+        }
+        if terms.is_head || range.is_empty() {
+            self.describe(&stamp, &object, &view, status, range);
             return self.answered(status, stamp.keep_alive).await;
         }
         let mut chunks = object.read(range.clone());
@@ -74,7 +78,7 @@ impl Conn {
             Some(Err(error)) => return self.fail(&error.into(), terms).await,
             None => return Err(Stop::Reset),
         };
-        respond::object(&mut self.out, &stamp, &view, status, range.clone());
+        self.describe(&stamp, &object, &view, status, range.clone());
         self.latency(started);
         let is_in_arena = object.info().in_arena;
         let hash = object.info().content_hash;
@@ -89,6 +93,26 @@ impl Conn {
             self.stream_from_drive(FromDrive { key, hash, range }, first, chunks).await?;
         }
         self.answered(status, stamp.keep_alive).await
+    }
+
+    /// Puts the head of a 200 or 206 into the buffer. Most of it is the same in every answer.
+    fn describe(
+        &mut self,
+        stamp: &Stamp,
+        object: &Object,
+        view: &View<'_>,
+        status: u16,
+        range: Range<u64>,
+    ) {
+        let made;
+        let description = match object.noted(|| respond::description(view)) {
+            Some(lines) => lines,
+            None => {
+                made = respond::description(view);
+                &made
+            }
+        };
+        respond::object(&mut self.out, stamp, view, description, status, range);
     }
 
     /// Puts a small body behind its head.

@@ -5,8 +5,8 @@
 
 use super::body::Body;
 use super::conn::{Conn, Fault, Stop, Terms};
+use super::deadline;
 use super::socket::Expiry;
-use super::thread::Thread;
 use crate::config;
 use crate::http::chunked::Step;
 use crate::http::conditional::{Outcome, Validators, evaluate_write};
@@ -14,7 +14,7 @@ use crate::http::response::CONTINUE;
 use crate::origin::request::{Conditions, PutPlan};
 use crate::origin::{Failure, respond};
 use std::time::Instant;
-use tapeloop_engine::{Ack, Key, PutError, PutOptions, Upload};
+use tapeloop_engine::{Ack, Key, PutError, PutOptions, Upload, clock};
 
 /// Runs of body bytes from this length on are received straight into the arena.
 const DIRECT_MIN: u64 = 16 << 10;
@@ -60,7 +60,7 @@ impl Conn {
             ttl_ms: plan.ttl_ms,
             metadata: plan.metadata.clone(),
             group: plan.group,
-            created_wall_ms: Thread::wall_ms(),
+            created_wall_ms: clock::wall_ms(),
         };
         Ok(self.thread.engine.put(&plan.key, options).await?)
     }
@@ -86,7 +86,7 @@ impl Conn {
 
     /// Receives the whole body. The upload is dropped on every failure.
     async fn receive(&mut self, mut upload: Upload, body: &mut Body) -> Result<Upload, Fault> {
-        let pace = Pace::new(self, body);
+        let pace = Pace::new(body);
         loop {
             let unread = self.inbox.unread();
             match body.step(unread).map_err(Failure::from)? {
@@ -187,13 +187,13 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(conn: &Conn, body: &Body) -> Pace {
-        Pace { started_ms: conn.thread.clock.now_ms(), has_rate: body.is_longer_than(0) }
+    fn new(body: &Body) -> Pace {
+        Pace { started_ms: deadline::now_ms(), has_rate: body.is_longer_than(0) }
     }
 
     fn expect_bytes(&self, conn: &Conn, body: &Body) {
         let limits = conn.thread.limits;
-        let mut at_ms = conn.thread.clock.now_ms() + limits.body_idle_ms;
+        let mut at_ms = deadline::now_ms() + limits.body_idle_ms;
         if self.has_rate {
             let earned_ms = body.received().saturating_mul(1000) / limits.body_bytes_per_s_min;
             at_ms = at_ms.min(self.started_ms + limits.body_idle_ms + earned_ms);

@@ -1,6 +1,6 @@
 //! One front-end thread: its ring, its listener, its connections, its sweeper.
 
-use super::deadline::{Clock, Connections, SWEEP_MS};
+use super::deadline::{self, Connections, SWEEP_MS};
 use super::stats::Counters;
 use super::{Limits, accept};
 use crate::config::Policies;
@@ -10,8 +10,8 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tapeloop_engine::Engine;
+use std::time::Duration;
+use tapeloop_engine::{Engine, clock};
 use tokio::sync::watch;
 
 /// Entries of the submission queue of one thread.
@@ -32,7 +32,6 @@ pub(super) struct Thread {
     pub(super) engine: Engine,
     pub(super) limits: Limits,
     pub(super) counters: Arc<Counters>,
-    pub(super) clock: Clock,
     pub(super) connections: Rc<Connections>,
     pub(super) is_stopping: Cell<bool>,
     policies: RefCell<Arc<Policies>>,
@@ -64,17 +63,11 @@ impl Thread {
         Arc::clone(&self.policies.borrow())
     }
 
-    pub(super) fn wall_ms() -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-
     /// What the answers of this moment share. A stopping server keeps no connection.
     pub(super) fn stamp(&self, keep_alive: bool, is_http10: bool) -> Stamp {
-        let wall_ms = Thread::wall_ms();
-        let date = *self.date.borrow_mut().at(wall_ms);
+        let date = *self.date.borrow_mut().at(clock::wall_ms_coarse());
         let keep_alive = keep_alive && !self.is_stopping.get();
-        Stamp { date, wall_ms, keep_alive, is_http10 }
+        Stamp { date, keep_alive, is_http10 }
     }
 }
 
@@ -89,7 +82,6 @@ async fn serve(seed: Seed) {
         engine,
         limits,
         counters,
-        clock: Clock::new(),
         connections: Rc::default(),
         is_stopping: Cell::new(false),
         policies: RefCell::new(Arc::clone(&policies.borrow_and_update())),
@@ -114,7 +106,7 @@ async fn sweep(thread: Rc<Thread>, mut policies: watch::Receiver<Arc<Policies>>)
     let mut ticks = tokio::time::interval(Duration::from_millis(SWEEP_MS));
     loop {
         ticks.tick().await;
-        thread.connections.sweep(thread.clock.now_ms(), &thread.counters);
+        thread.connections.sweep(deadline::now_ms(), &thread.counters);
         if policies.has_changed().unwrap_or(false) {
             *thread.policies.borrow_mut() = Arc::clone(&policies.borrow_and_update());
         }

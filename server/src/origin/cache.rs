@@ -1,6 +1,5 @@
 //! How long caches may keep an answer: never past the end of the object's life.
 
-use crate::http::date;
 use crate::http::response::ResponseHead;
 use crate::origin::media::Kind;
 
@@ -26,12 +25,10 @@ pub fn max_age_s(kind: Kind, remaining_ms: u64) -> u64 {
     (remaining_ms / 1000).min(limit_s)
 }
 
-/// Adds Cache-Control and Expires.
-pub fn write(head: &mut ResponseHead<'_>, kind: Kind, remaining_ms: u64, wall_ms: u64) {
-    let max_age_s = max_age_s(kind, remaining_ms);
-    let immutable = if kind == Kind::Segment { ", immutable" } else { "" };
-    head.formatted("Cache-Control", format_args!("public, max-age={max_age_s}{immutable}"));
-    head.field("Expires", date::format(wall_ms / 1000 + max_age_s));
+/// Adds Cache-Control. No Expires: whoever knows max-age must ignore it (RFC 9111 section 5.3).
+pub fn write(head: &mut ResponseHead<'_>, kind: Kind, remaining_ms: u64) {
+    let end = if kind == Kind::Segment { ", immutable\r\n" } else { "\r\n" };
+    head.number_between("Cache-Control: public, max-age=", max_age_s(kind, remaining_ms), end);
 }
 
 #[cfg(test)]

@@ -133,9 +133,14 @@ impl Conditions {
 }
 
 impl Request {
-    /// Judges target, namespace and method. `Err` closes the connection.
-    pub fn from_head(head: &Head<'_>, policies: &Policies) -> Result<Request, Failure> {
-        let action = action(head, policies)?;
+    /// Judges target, namespace and method. The key is made in `key`, whatever that held. `Err`
+    /// closes the connection.
+    pub fn from_head(
+        head: &Head<'_>,
+        policies: &Policies,
+        key: Vec<u8>,
+    ) -> Result<Request, Failure> {
+        let action = action(head, policies, key)?;
         Ok(Request {
             action,
             framing: head.framing,
@@ -147,7 +152,7 @@ impl Request {
     }
 }
 
-fn action(head: &Head<'_>, policies: &Policies) -> Result<Action, Failure> {
+fn action(head: &Head<'_>, policies: &Policies, mut key: Vec<u8>) -> Result<Action, Failure> {
     let split = Target::split(head.target).map_err(|reason| Failure::Reject(reason.into()))?;
     let Target::Path { path, query } = split else {
         return match head.method {
@@ -155,7 +160,6 @@ fn action(head: &Head<'_>, policies: &Policies) -> Result<Action, Failure> {
             _ => Err(Failure::AsteriskTarget),
         };
     };
-    let mut key = Vec::with_capacity(path.len());
     let decoded = decode_key(path, &mut key).map_err(|reason| Failure::Reject(reason.into()))?;
     let is_write = matches!(head.method, Method::Put | Method::Post | Method::Delete);
     if head.method == Method::Options {
@@ -167,7 +171,6 @@ fn action(head: &Head<'_>, policies: &Policies) -> Result<Action, Failure> {
     let Some(namespace) = policies.of_key(&key) else {
         return Ok(Action::Refuse(Failure::UnknownNamespace));
     };
-    let metadata = Metadata::of_put(&key, &head.fields);
     let checked_key = |key: Vec<u8>| Key::new(key).expect("1 to 1024 bytes, checked by decode_key");
     match head.method {
         Method::Get | Method::Head => {
@@ -192,7 +195,7 @@ fn action(head: &Head<'_>, policies: &Policies) -> Result<Action, Failure> {
                 ttl_ms: given.map_or(namespace.ttl_ms, |seconds| seconds * 1000),
                 ack: namespace.ack,
                 group: namespace.group,
-                metadata: metadata.encode(),
+                metadata: Metadata::of_put(&key, &head.fields).encode(),
                 len,
                 conditions: Conditions::of_write(&head.fields),
                 key: checked_key(key),

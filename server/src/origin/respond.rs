@@ -28,8 +28,6 @@ const ALLOW: &str = "Allow: GET, HEAD, PUT, POST, DELETE, OPTIONS\r\n";
 pub struct Stamp {
     /// The HTTP date of now.
     pub date: [u8; DATE_LEN],
-    /// The wall clock.
-    pub wall_ms: u64,
     /// Whether the connection stays open after this answer.
     pub keep_alive: bool,
     /// Whether the client spoke HTTP/1.0 and needs to be told so.
@@ -64,23 +62,41 @@ pub fn etag(content_hash: &[u8; 16]) -> [u8; 32] {
     text
 }
 
-/// The head of 200, 206 or 304 for a sealed object.
-pub fn object(out: &mut Vec<u8>, stamp: &Stamp, view: &View<'_>, status: u16, range: Range<u64>) {
+/// The lines that are the same in every 200 and 206 of a sealed object.
+pub fn description(view: &View<'_>) -> Box<[u8]> {
+    let mut lines = Vec::with_capacity(256);
+    let mut head = ResponseHead::lines_only(&mut lines);
+    describe(&mut head, view);
+    validators(&mut head, view);
+    lines.into()
+}
+
+/// The head of 200 or 206 for a sealed object with this `description`.
+pub fn object(
+    out: &mut Vec<u8>,
+    stamp: &Stamp,
+    view: &View<'_>,
+    description: &[u8],
+    status: u16,
+    range: Range<u64>,
+) {
     let len = view.len.expect("a sealed object has a length");
     let mut head = start(out, stamp, status);
-    if status != 304 {
-        head.number("Content-Length", range.end - range.start);
-        describe(&mut head, view);
-    }
+    head.number("Content-Length", range.end - range.start);
     if status == 206 {
         let last = range.end - 1;
         head.formatted("Content-Range", format_args!("bytes {}-{last}/{len}", range.start));
     }
-    write_etag(&mut head, &view.content_hash);
-    head.field("Last-Modified", crate::http::date::format(view.created_wall_ms / 1000));
-    head.lines("Accept-Ranges: bytes\r\n");
-    let kind = media::of_key(view.key).map_or(Kind::Other, |(_, kind)| kind);
-    cache::write(&mut head, kind, view.remaining_ms, stamp.wall_ms);
+    head.lines(description);
+    cache::write(&mut head, kind(view), view.remaining_ms);
+    head.finish();
+}
+
+/// The head of 304 for a sealed object.
+pub fn not_modified(out: &mut Vec<u8>, stamp: &Stamp, view: &View<'_>) {
+    let mut head = start(out, stamp, 304);
+    validators(&mut head, view);
+    cache::write(&mut head, kind(view), view.remaining_ms);
     head.finish();
 }
 
@@ -173,6 +189,16 @@ fn describe(head: &mut ResponseHead<'_>, view: &View<'_>) {
     if let Some(encoding) = metadata.content_encoding {
         head.field("Content-Encoding", encoding);
     }
+}
+
+fn validators(head: &mut ResponseHead<'_>, view: &View<'_>) {
+    write_etag(head, &view.content_hash);
+    head.field("Last-Modified", crate::http::date::format(view.created_wall_ms / 1000));
+    head.lines("Accept-Ranges: bytes\r\n");
+}
+
+fn kind(view: &View<'_>) -> Kind {
+    media::of_key(view.key).map_or(Kind::Other, |(_, kind)| kind)
 }
 
 fn write_etag(head: &mut ResponseHead<'_>, content_hash: &[u8; 16]) {

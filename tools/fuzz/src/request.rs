@@ -292,7 +292,7 @@ fn conditions(fields: &Fields<'_>) {
 
 /// What the origin makes of the head, and that its values can stand in an answer.
 fn meaning(head: &Head<'_>, scratch: &mut Scratch) {
-    let Ok(request) = Request::from_head(head, &scratch.policies) else { return };
+    let Ok(request) = Request::from_head(head, &scratch.policies, Vec::new()) else { return };
     if let Action::Put(plan) = &request.action {
         assert!((1..=TTL_SECONDS_MAX * 1000).contains(&plan.ttl_ms));
         assert!(plan.metadata.len() <= 1024, "{} bytes of metadata", plan.metadata.len());
