@@ -173,7 +173,8 @@ impl Drive {
     async fn fill_pipeline(&mut self, shared: &Arc<Shared>) {
         while self.under_way.len() < PIPELINE {
             let Some(read) = self.reads.next_read() else { return };
-            let mut pending: PendingRead = Box::pin(read::zone(Arc::clone(shared), read.at));
+            let mut pending: PendingRead =
+                Box::pin(read::zone(Arc::clone(shared), self.location.lap, read.at));
             let started = std::future::poll_fn(|cx| Poll::Ready(pending.as_mut().poll(cx))).await;
             if let Poll::Ready(done) = started {
                 pending = Box::pin(std::future::ready(done));

@@ -20,6 +20,8 @@ pub(crate) struct Drive {
     read_lost_ms: AtomicU64,
     /// Somebody wants to know whether the drive answers.
     is_asked: AtomicBool,
+    /// Reads that readers of objects asked it for.
+    reads: AtomicU64,
     /// Memory in operations of its appender.
     bytes_held: AtomicU64,
     fence: OnceLock<String>,
@@ -41,6 +43,7 @@ impl Drive {
             waiting_since_ms: AtomicU64::new(0),
             read_lost_ms: AtomicU64::new(0),
             is_asked: AtomicBool::new(false),
+            reads: AtomicU64::new(0),
             bytes_held: AtomicU64::new(0),
             fence: OnceLock::new(),
             waker: OnceLock::new(),
@@ -144,6 +147,14 @@ impl Drive {
     /// The drive has answered a read.
     pub(crate) fn answers(&self) {
         self.read_lost_ms.store(0, Ordering::Release);
+    }
+
+    pub(crate) fn count_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     pub(crate) fn bytes_held(&self) -> u64 {

@@ -15,6 +15,9 @@ pub struct Stats {
     pub index_entries: u64,
     /// Memory of the index, in bytes.
     pub index_bytes: u64,
+    /// Reads of objects that drives were asked for. Readers of one thread that want the same at
+    /// the same time share one.
+    pub drive_reads: u64,
     /// Stored objects served from memory.
     pub arena_objects: u64,
     /// Arena blocks held by uploads.
@@ -167,6 +170,7 @@ impl Engine {
             log: shared.hub.stats().0,
             index_entries: index_entries as u64,
             index_bytes: index_bytes as u64,
+            drive_reads: shared.hub.drives.iter().map(Drive::reads).sum(),
             arena_objects: shared.live.stored_count() as u64,
             arena_blocks_uploading: held as u64,
             arena_blocks: all as u64,

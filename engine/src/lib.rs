@@ -38,6 +38,7 @@ mod engine;
 mod error;
 mod health;
 mod hub;
+mod joined;
 mod list;
 mod live;
 mod members;

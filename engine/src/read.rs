@@ -4,6 +4,7 @@ use crate::chunks::OnDrive;
 use crate::drive::Drive;
 use crate::engine::Shared;
 use crate::error::ReadError;
+use crate::joined;
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
@@ -44,9 +45,20 @@ fn reader(shared: &Shared) -> io::Result<DiskReader> {
     })
 }
 
-/// Reads part of a zone. A drive that hangs is not asked again until it has answered its appender:
-/// what it has keeps memory and kernel threads until then.
-pub(crate) async fn zone(shared: Arc<Shared>, read: ZoneRead) -> Result<ReadBuf, ReadError> {
+/// Reads part of a zone in its `lap`, together with whoever wants the same at this moment.
+pub(crate) async fn zone(
+    shared: Arc<Shared>,
+    lap: u64,
+    read: ZoneRead,
+) -> Result<ReadBuf, ReadError> {
+    let ZoneRead { zone, offset, len } = read;
+    let target = joined::Target { store: shared.store_id, zone, lap, offset, len };
+    joined::read(target, || from_drive(shared, read)).await
+}
+
+/// A drive that hangs is not asked again until it has answered its appender: what it has keeps
+/// memory and kernel threads until then.
+async fn from_drive(shared: Arc<Shared>, read: ZoneRead) -> Result<ReadBuf, ReadError> {
     let ZoneRead { zone, offset, len } = read;
     let volume = shared.geometry.volume_of(zone);
     let failed = |error: io::Error| {
@@ -60,6 +72,7 @@ pub(crate) async fn zone(shared: Arc<Shared>, read: ZoneRead) -> Result<ReadBuf,
         return Err(ReadError::Stalled { volume, waited_ms });
     }
     let reader = reader(&shared).map_err(failed)?;
+    drive.count_read();
     let start = shared.geometry.zone_offset(zone) + offset;
     let waited = Duration::from_millis(READ_TIMEOUT_MS);
     match tokio::time::timeout(waited, reader.read(number, start, len)).await {
@@ -87,12 +100,12 @@ pub(crate) async fn find(
             FindStep::Recycled => return Err(ReadError::Recycled),
         };
         let mut first = first;
-        let buf = match zone(Arc::clone(shared), read).await {
+        let buf = match zone(Arc::clone(shared), location.lap, read).await {
             // It may reach into the next record: what cannot be read there is not this object's.
             Err(ReadError::Io { .. }) if first == First::Payload => {
                 first = First::Header;
                 let own = log_read::first_read(directory, key.len(), &location, first);
-                zone(Arc::clone(shared), own).await?
+                zone(Arc::clone(shared), location.lap, own).await?
             }
             other => other?,
         };
@@ -112,7 +125,7 @@ pub(crate) async fn record(
     let (directory, salt) = (&shared.directory, shared.store_id.salt());
     let first = First::Header;
     let read = log_read::first_read(directory, key.len(), &location, first);
-    let buf = zone(Arc::clone(shared), read).await?;
+    let buf = zone(Arc::clone(shared), location.lap, read).await?;
     match log_read::judge(directory, salt, key, &location, &buf) {
         Verdict::Record(header) => Ok(OnDrive::new(header, location, first, &buf)),
         Verdict::OtherKey | Verdict::Moved => Err(ReadError::Recycled),

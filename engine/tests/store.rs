@@ -1,6 +1,8 @@
 //! The engine as an embedder sees it, on a real file.
 
+use std::future::{Future, poll_fn};
 use std::path::{Path, PathBuf};
+use std::task::Poll;
 use tapeloop_engine::{
     Ack, Chunks, Engine, Key, OpenError, Options, PutError, PutOptions, ReadError, block_on,
 };
@@ -99,6 +101,62 @@ fn every_size_reads_back_from_the_arena_from_the_drive_and_after_a_restart() {
     block_on(64, async {
         for (seed, len) in SIZES.into_iter().enumerate() {
             assert_eq!(get(&engine, &format!("a/{len}")).await, Some(payload(len, seed as u8)));
+        }
+    })
+    .expect("a ring");
+    engine.close();
+}
+
+#[test]
+fn readers_of_the_same_bytes_at_the_same_time_share_one_read_of_the_drive() {
+    const READERS: u64 = 16;
+    let store = Store::new();
+    let engine = store.open();
+    let bytes = payload(1_100_000, 7);
+    block_on(64, async {
+        put(&engine, "a/shared", &bytes, 3_600_000).await.expect("stored");
+        flood_arena(&engine).await;
+        let start = engine.stats().drive_reads;
+        assert_eq!(get(&engine, "a/shared").await.as_ref(), Some(&bytes));
+        let alone = engine.stats().drive_reads - start;
+        assert!(alone > 1, "the header's read and those of the payload: {alone}");
+
+        let read = |engine: Engine| async move { get(&engine, "a/shared").await };
+        let crowd: Vec<_> =
+            (0..READERS).map(|_| tokio::task::spawn_local(read(engine.clone()))).collect();
+        // One who goes away at once keeps nothing from the others, the first of them least of all.
+        crowd[0].abort();
+        for (number, reader) in crowd.into_iter().enumerate() {
+            match reader.await {
+                Ok(read) => assert_eq!(read.as_ref(), Some(&bytes)),
+                Err(error) => assert!(number == 0 && error.is_cancelled(), "{error}"),
+            }
+        }
+        let together = engine.stats().drive_reads - start - alone;
+        assert!((alone..=2 * alone).contains(&together), "{together} reads, one needs {alone}");
+    })
+    .expect("a ring");
+    engine.close();
+}
+
+#[test]
+fn a_read_that_all_its_readers_have_left_is_begun_anew_by_the_next() {
+    let store = Store::new();
+    let engine = store.open();
+    let bytes = payload(300_000, 9);
+    block_on(64, async {
+        put(&engine, "a/left", &bytes, 3_600_000).await.expect("stored");
+        flood_arena(&engine).await;
+        for turns in 0..50 {
+            let mut left = Box::pin(get(&engine, "a/left"));
+            let first = poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx).is_pending())).await;
+            assert!(first, "a drive does not answer at once");
+            // Left before the read has begun, at its start, or when the drive has it.
+            for _ in 0..turns % 4 {
+                tokio::task::yield_now().await;
+            }
+            drop(left);
+            assert_eq!(get(&engine, "a/left").await.as_ref(), Some(&bytes));
         }
     })
     .expect("a ring");

@@ -60,6 +60,13 @@ impl Scrape {
         gauge(encoder, "arena_objects", "Objects served from memory", stats.arena_objects)?;
         gauge(encoder, "index_entries", "Objects in the index", stats.index_entries)?;
         gauge(encoder, "index_bytes", "Memory of the index", stats.index_bytes)?;
+        let drive_reads = stats.drive_reads;
+        counter(
+            encoder,
+            "drive_reads",
+            "Reads of objects that drives were asked for",
+            drive_reads,
+        )?;
         gauge(encoder, "zone_bytes", "Size of a zone", stats.zone_bytes)?;
         gauge(encoder, "zones", "Zones of the store", u64::from(stats.zones))
     }
