@@ -60,7 +60,7 @@ pub use health::{Health, Stats, VolumeState, VolumeStatus, VolumeTrouble};
 pub use list::ListEntry;
 pub use object::{Object, ObjectInfo};
 pub use open::{RecoverySummary, store_now_ms};
-pub use options::{Options, volume_path, volume_paths};
+pub use options::{MemoryMax, Options, volume_path, volume_paths};
 pub use read::block_on;
 pub use scrub::{
     ScrubActivity, ScrubCounts, ScrubCycle, ScrubFault, ScrubFinding, ScrubOptions, ScrubPart,

@@ -28,7 +28,7 @@ pub use appender_ring::{Completion, Full, Waker, WriteRing, WriteSource};
 pub use arena::{ARENA_BLOCK, Arena, Block, BlockWriter};
 pub use buffers::{AlignedBuf, READ_BUF, SMALL_READ_BUF};
 pub use chunk::Chunk;
-pub use runtime::{DiskReader, ReadBuf, block_on};
+pub use runtime::{DiskReader, ExpectedRead, ReadBuf, block_on};
 pub use spare::Spare;
 pub use volume::{VolumeError, VolumeFile};
 
