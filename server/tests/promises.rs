@@ -286,6 +286,35 @@ fn a_follower_gets_every_byte_as_it_comes_and_the_end() {
 }
 
 #[test]
+fn a_follower_that_does_not_read_for_long_misses_nothing_and_keeps_nothing() {
+    let server = Server::start();
+    let body = pattern(LARGE, 21);
+    let mut encoder = server.connect();
+    encoder
+        .send("PUT /follow/b.m4s HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n");
+    encoder.send([&body[..1], b"\r\n"].concat());
+    let mut slow: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    for one in &mut slow {
+        one.send(get_head("/follow/b.m4s"));
+        assert_eq!(one.head().0, 200);
+    }
+    encoder.send(format!("{:x}\r\n", body.len() - 1));
+    encoder.send([&body[1..], b"\r\n0\r\n\r\n"].concat());
+    assert_eq!(encoder.answer(false).status, 201);
+    // Its place in the arena is taken by others.
+    for number in 0..5 {
+        assert_eq!(encoder.put(&format!("/follow/{number}.m4s"), &body).status, 201);
+    }
+    for one in &mut slow {
+        let mut received = Vec::new();
+        while let Some(chunk) = one.chunk() {
+            received.extend(chunk);
+        }
+        assert!(received == body, "every byte, although late");
+    }
+}
+
+#[test]
 fn p16_slow_heads_idle_connections_and_clients_that_do_not_read_are_cut() {
     let limits = Limits { head_ms: 400, idle_ms: 700, send_stall_ms: 500, ..Limits::default() };
     let server = Server::with_limits(limits);

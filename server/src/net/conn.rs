@@ -60,7 +60,7 @@ pub(super) struct Conn {
     /// It has not asked for anything yet.
     is_fresh: bool,
     taking: Taking,
-    extra: Extra,
+    pub(super) extra: Extra,
 }
 
 /// How fast a client takes the answers it has asked for. Only time that it kept us waiting counts.
@@ -368,18 +368,6 @@ impl Conn {
             self.thread.give_buffer(std::mem::take(&mut self.out));
         }
         self.answers_waiting = 0;
-        self.socket.clear_deadline();
-        Ok(())
-    }
-
-    /// Sends one chunk.
-    pub(super) async fn send(&self, mut chunk: Chunk) -> Result<(), Stop> {
-        while !chunk.is_empty() {
-            self.expect_send();
-            let (result, back) = self.socket.write_chunk(chunk).await;
-            let count = self.sent(result, back.len())?;
-            chunk = back.slice(count..back.len());
-        }
         self.socket.clear_deadline();
         Ok(())
     }

@@ -157,7 +157,7 @@ impl Conn {
                 Some(Ok(chunk)) => chunk,
             };
             if terms.is_http10 {
-                self.send(chunk).await?;
+                self.send_followed(vec![chunk]).await?;
             } else if !chunk.is_empty() {
                 self.send_framed(chunk).await?;
             }
@@ -177,7 +177,7 @@ impl Conn {
             return self.flush().await;
         }
         let size = Chunk::from(std::mem::take(&mut self.out));
-        self.send_all(vec![size, chunk, Chunk::from(CHUNK_END.to_vec())]).await
+        self.send_followed(vec![size, chunk, Chunk::from(CHUNK_END.to_vec())]).await
     }
 
     fn latency(&self, started: Instant) {

@@ -136,11 +136,6 @@ impl Socket {
         (result, slice.into_inner())
     }
 
-    /// Writes one chunk once; the count may be short.
-    pub(super) async fn write_chunk(&self, chunk: Chunk) -> (io::Result<usize>, Chunk) {
-        self.stream.write(chunk).submit().await
-    }
-
     /// Writes several chunks once; the count may be short.
     pub(super) async fn write_chunks(&self, parts: Vec<Chunk>) -> (io::Result<usize>, Vec<Chunk>) {
         self.stream.writev(parts).await

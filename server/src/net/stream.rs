@@ -118,6 +118,23 @@ impl Conn {
         Ok(())
     }
 
+    /// Sends what a follower waits for. An upload cannot be fetched again as long as it is one, so for
+    /// a slow client the bytes are copied, and the arena has its block back.
+    pub(super) async fn send_followed(&mut self, parts: Vec<Chunk>) -> Result<(), Stop> {
+        let unsent = self.send_held(parts, HOLD_MAX).await?;
+        if unsent.is_empty() {
+            return Ok(());
+        }
+        if !self.extra.set(len_of(&unsent)) {
+            return Err(Stop::Reset);
+        }
+        let copy: Vec<u8> = unsent.iter().flat_map(|part| part.iter().copied()).collect();
+        drop(unsent);
+        self.send_all(vec![Chunk::from(copy)]).await?;
+        assert!(self.extra.set(0), "giving back is always possible");
+        Ok(())
+    }
+
     /// Sends `parts`, but gives back what the client has not taken after `hold`.
     async fn send_held(&self, mut parts: Vec<Chunk>, hold: Duration) -> Result<Vec<Chunk>, Stop> {
         let mut until = None;
