@@ -22,6 +22,7 @@ mod slots_tests;
 pub mod socket;
 mod spare;
 mod sync;
+mod turns;
 pub mod volume;
 
 pub use appender_ring::{Completion, Full, Waker, WriteRing, WriteSource};
@@ -30,6 +31,7 @@ pub use buffers::{AlignedBuf, READ_BUF, SMALL_READ_BUF};
 pub use chunk::Chunk;
 pub use runtime::{DiskReader, ExpectedRead, ReadBuf, block_on};
 pub use spare::Spare;
+pub use turns::ask_for_short_turns;
 pub use volume::{VolumeError, VolumeFile};
 
 pub use tapeloop_format::BLOCK;

@@ -79,6 +79,9 @@ impl Thread {
 
 /// Runs a thread until it is told to stop and its connections have ended.
 pub(super) fn run(seed: Seed) -> io::Result<()> {
+    // A request should not wait behind the long turn of another thread. Where the kernel says no,
+    // it may.
+    let _ = tapeloop_engine::ask_for_short_turns();
     tapeloop_engine::block_on(RING_ENTRIES, serve(seed))
 }
 
