@@ -30,7 +30,7 @@ fn index(criterion: &mut Criterion) {
         }
         builder
     };
-    let index = full().build(1);
+    let index = IndexBuilder::build(vec![full()], 1);
     let mut at = 0;
     let mut next = || {
         at = (at + 7919) % hashes.len();
@@ -54,7 +54,7 @@ fn index(criterion: &mut Criterion) {
         });
     });
     group.bench_function("collect and build, as recovery does", |bench| {
-        bench.iter(|| full().build(1));
+        bench.iter(|| IndexBuilder::build(vec![full()], 1));
     });
     group.finish();
 }

@@ -64,8 +64,8 @@ pub(crate) fn open(options: Options) -> Result<(Arc<Shared>, RecoverySummary), O
     let arena = Arena::new(options.arena_bytes as usize).map_err(failed("reserving the arena"))?;
     let missing = members.missing();
     let recovery = Recovery::new(members.store_id, members.geometry, &missing);
-    let recovery = recovery::read_all(recovery, &volumes)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let recovery = recovery::read_all(recovery, &volumes, threads)?;
     let (log, clock, report) = recovery.finish(options.groups.clone(), machine_time(), threads);
     if report.clock_held_ms > 0 {
         let held_ms = report.clock_held_ms;

@@ -39,7 +39,7 @@ impl Recovery {
                 continue;
             }
             let len = header.payload_len as u32;
-            self.add(header.key_hash, header.lsn, zone, lap, found.offset, len);
+            self.add_version(header.key_hash, header.lsn, zone, lap, found.offset, len);
             let meta = &mut self.zones[zone as usize];
             meta.max_expires_ms = meta.max_expires_ms.max(header.expires_ms);
             listed.push(Listed {
@@ -53,7 +53,7 @@ impl Recovery {
             });
         }
         for kill in &kills {
-            self.builder.add_kill(kill.key_hash, kill.lsn);
+            self.builders[0].add_kill(kill.key_hash, kill.lsn);
         }
         let used = end.max(scan.durable_len);
         let meta = &mut self.zones[zone as usize];

@@ -258,47 +258,75 @@ impl IndexBuilder {
         self.kills[place(&hash).0].push((hash, lsn));
     }
 
-    /// Keeps the newest version of every key, unless it is killed.
-    pub fn build(self, threads: usize) -> Index {
+    /// One index of all that was added to any of them: the newest version of every key, unless it
+    /// is killed.
+    pub fn build(parts: Vec<IndexBuilder>, threads: usize) -> Index {
         assert!(threads > 0);
         let mut index = Index::default();
-        let shards = index.shards.iter_mut().map(RwLock::get_mut);
-        let work = self.versions.into_iter().zip(self.kills).zip(shards);
-        let mut work: Vec<_> = work.filter(|((versions, _), _)| !versions.is_empty()).collect();
+        let mut work: Vec<Share<'_>> = index
+            .shards
+            .iter_mut()
+            .map(|shard| Share { versions: Vec::new(), kills: Vec::new(), shard: shard.get_mut() })
+            .collect();
+        for IndexBuilder { versions, kills } in parts {
+            for (share, (versions, kills)) in work.iter_mut().zip(versions.into_iter().zip(kills)) {
+                share.versions.push(versions);
+                share.kills.push(kills);
+            }
+        }
         if threads == 1 {
-            work.into_iter().for_each(build_shard);
+            work.into_iter().for_each(Share::build);
             return index;
         }
         let share = work.len().div_ceil(threads);
         std::thread::scope(|scope| {
             while !work.is_empty() {
                 let part = work.split_off(work.len().saturating_sub(share));
-                scope.spawn(move || part.into_iter().for_each(build_shard));
+                scope.spawn(move || part.into_iter().for_each(Share::build));
             }
         });
         index
     }
 }
 
-/// What makes one shard: its versions, its kills, and where it goes.
-type Share<'i> = ((Vec<Version>, Vec<(KeyHash, u64)>), &'i mut Shard);
+/// What makes one shard, by who found it: its versions, its kills, and where it goes.
+struct Share<'i> {
+    versions: Vec<Vec<Version>>,
+    kills: Vec<Vec<(KeyHash, u64)>>,
+    shard: &'i mut Shard,
+}
 
-fn build_shard(((mut versions, mut kills), shard): Share<'_>) {
-    versions.sort_unstable_by_key(|version| {
-        (place(&version.hash).1, version.hash.0, std::cmp::Reverse(version.lsn))
-    });
-    if planted!(Bug::OldVersionWins) {
-        versions.reverse();
+impl Share<'_> {
+    fn build(self) {
+        let (mut versions, mut kills) = (joined(self.versions), joined(self.kills));
+        versions.sort_unstable_by_key(|version| {
+            (place(&version.hash).1, version.hash.0, std::cmp::Reverse(version.lsn))
+        });
+        if planted!(Bug::OldVersionWins) {
+            versions.reverse();
+        }
+        versions.dedup_by(|later, kept| later.hash == kept.hash);
+        kills.sort_unstable_by_key(|(hash, lsn)| (hash.0, *lsn));
+        let killed = |version: &Version| {
+            let end = kills.partition_point(|(hash, _)| hash.0 <= version.hash.0);
+            end > 0 && kills[end - 1].0 == version.hash && kills[end - 1].1 > version.lsn
+        };
+        versions.retain(|version| !killed(version));
+        let count = versions.len();
+        let slots = &mut self.shard.slots;
+        slots.reserve_exact(if count == 0 {
+            0
+        } else {
+            count + count / GROWTH_DIVISOR + GROWTH_MIN
+        });
+        let entries = versions.iter().map(|version| (place(&version.hash).1, version.entry));
+        slots.extend(entries.map(|(tag, entry)| Slot::new(tag, entry)));
     }
-    versions.dedup_by(|later, kept| later.hash == kept.hash);
-    kills.sort_unstable_by_key(|(hash, lsn)| (hash.0, *lsn));
-    let killed = |version: &Version| {
-        let end = kills.partition_point(|(hash, _)| hash.0 <= version.hash.0);
-        end > 0 && kills[end - 1].0 == version.hash && kills[end - 1].1 > version.lsn
-    };
-    versions.retain(|version| !killed(version));
-    let count = versions.len();
-    shard.slots = Vec::with_capacity(count + count / GROWTH_DIVISOR + GROWTH_MIN);
-    let slots = versions.iter().map(|version| Slot::new(place(&version.hash).1, version.entry));
-    shard.slots.extend(slots);
+}
+
+fn joined<T>(parts: Vec<Vec<T>>) -> Vec<T> {
+    let mut parts = parts.into_iter();
+    let mut all = parts.next().unwrap_or_default();
+    parts.for_each(|mut part| all.append(&mut part));
+    all
 }

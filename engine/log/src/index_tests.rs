@@ -62,7 +62,7 @@ fn an_object_costs_at_most_20_bytes_at_ten_million() {
                 false => index.insert(&hash, entry(n), |_| true),
             }
         }
-        let index = if built { builder.build(1) } else { index };
+        let index = if built { IndexBuilder::build(vec![builder], 1) } else { index };
         let fixed = SHARD_COUNT * size_of::<RwLock<Shard>>();
         let slots = (index.memory_bytes() - fixed) as f64 / (per_shard * SHARDS) as f64;
         let bytes = slots + fixed as f64 / 10_000_000.0;
@@ -131,10 +131,33 @@ fn the_builder_keeps_the_newest_version_in_any_order_unless_it_was_killed() {
         }
         builder.add_kill(hash(1), 3);
         builder.add_kill(hash(2), 4);
-        let index = builder.build(2);
+        let index = IndexBuilder::build(vec![builder], 2);
         assert_eq!(candidates(&index, &hash(1)), [entry(3)], "killed only before lsn 3");
         assert_eq!(candidates(&index, &hash(2)), [], "a delete outlives its victims");
         assert_eq!(candidates(&index, &hash(3)), [entry(3)]);
+    }
+}
+
+#[test]
+fn who_found_a_version_or_a_kill_makes_no_difference() {
+    for threads in [1, 2, 5] {
+        let mut parts = vec![IndexBuilder::new(), IndexBuilder::new(), IndexBuilder::new()];
+        for n in 1..=3_000 {
+            // Three versions of every key; every third is killed by whoever knows none of them.
+            (0..3).for_each(|version| {
+                let lsn = n * 3 + version;
+                parts[((n + version) % 2) as usize].add_version(hash(n), lsn, entry(lsn));
+            });
+            if n % 3 == 0 {
+                parts[2].add_kill(hash(n), n * 3 + 3);
+            }
+        }
+        let index = IndexBuilder::build(parts, threads);
+        for n in 1..=3_000 {
+            let expected = if n % 3 == 0 { vec![] } else { vec![entry(n * 3 + 2)] };
+            assert_eq!(candidates(&index, &hash(n)), expected, "key {n}");
+        }
+        assert_eq!(index.entry_count(), 2_000);
     }
 }
 
@@ -144,7 +167,7 @@ fn a_built_index_goes_on_like_a_grown_one() {
     for n in 1..=100_000 {
         builder.add_version(hash(n), n, entry(n));
     }
-    let index = builder.build(3);
+    let index = IndexBuilder::build(vec![builder], 3);
     for n in 100_001..=200_000 {
         index.insert(&hash(n), entry(n), |_| true);
     }

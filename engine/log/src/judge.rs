@@ -9,10 +9,11 @@ use crate::directory::{Location, entry_of};
 use crate::recover::{Recovery, Wanted, decode};
 use crate::report::Finding;
 use crate::scan::Scan;
+use crate::tables::{TableFault, TableWork};
 use crate::zone::{Kills, Zone, ZoneState};
 use tapeloop_format::{
-    BLOCK, ClassId, FooterEntries, FooterTable, FooterTrailer, FormatError, KeyHash, KillList,
-    RecordHeader, Structure, ZoneHeader, ZoneLap,
+    BLOCK, ClassId, FooterTable, FooterTrailer, FormatError, KeyHash, RecordHeader, Structure,
+    ZoneHeader, ZoneLap,
 };
 
 #[derive(Default)]
@@ -156,10 +157,20 @@ impl Recovery {
         let entries = trailer.table(FooterTable::Entries);
         let kills = trailer.table(FooterTable::Kills);
         if entries.padded_len > 0 {
-            self.want_zone(Wanted::Entries(zone), zone, entries.offset, entries.padded_len);
+            self.want_zone(
+                Wanted::Table(zone, FooterTable::Entries),
+                zone,
+                entries.offset,
+                entries.padded_len,
+            );
         }
         if kills.padded_len > 0 {
-            self.want_zone(Wanted::Kills(zone), zone, kills.offset, kills.padded_len);
+            self.want_zone(
+                Wanted::Table(zone, FooterTable::Kills),
+                zone,
+                kills.offset,
+                kills.padded_len,
+            );
         }
     }
 
@@ -168,31 +179,26 @@ impl Recovery {
         trailer.and_then(|trailer| trailer.as_ref().ok()).expect("kept while its tables are read")
     }
 
-    pub(crate) fn entries_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
-        let trailer = *self.trailer(zone);
+    pub(crate) fn table(&self, zone: u32, table: FooterTable) -> TableWork {
+        let (store_id, geometry, trailer) = (self.store_id, self.geometry, *self.trailer(zone));
+        TableWork { store_id, geometry, zone, trailer, table }
+    }
+
+    pub(crate) fn table_read(&mut self, zone: u32, table: FooterTable, bytes: Option<&[u8]>) {
         let Some(bytes) = bytes else { return self.scan_instead(zone) };
-        match trailer.verify_table(&self.store_id, FooterTable::Entries, bytes) {
-            Ok(table) => {
-                for entry in FooterEntries::new(table).expect("the trailer counts whole entries") {
-                    match entry {
-                        Ok(entry) if self.in_zone(entry.offset(), entry.shape().record_len) => {
-                            let (lap, offset, len) =
-                                (trailer.lap, entry.offset(), entry.payload_len);
-                            self.add(entry.key_hash, entry.lsn, zone, lap, offset, len);
-                        }
-                        Ok(_) | Err(_) => return self.scan_instead(zone),
-                    }
-                }
-            }
-            Err(error) => self.footer_invalid(zone, error),
+        let ended = self.table(zone, table).run(bytes, &mut self.builders[0]);
+        self.table_ended(zone, ended);
+    }
+
+    pub(crate) fn table_ended(&mut self, zone: u32, ended: Result<(), TableFault>) {
+        match ended {
+            Ok(()) => {}
+            Err(TableFault::Damaged(error)) => self.footer_invalid(zone, error),
+            Err(TableFault::Impossible) => self.scan_instead(zone),
         }
     }
 
-    fn in_zone(&self, offset: u64, record_len: usize) -> bool {
-        offset + record_len as u64 <= self.geometry.zone_size()
-    }
-
-    pub(crate) fn add(
+    pub(crate) fn add_version(
         &mut self,
         hash: KeyHash,
         lsn: u64,
@@ -202,19 +208,7 @@ impl Recovery {
         len: u32,
     ) {
         let entry = entry_of(&self.geometry, &Location { zone, lap, offset, len });
-        self.builder.add_version(hash, lsn, entry);
-    }
-
-    pub(crate) fn kills_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
-        let Some(bytes) = bytes else { return self.scan_instead(zone) };
-        match self.trailer(zone).verify_table(&self.store_id, FooterTable::Kills, bytes) {
-            Ok(table) => {
-                for kill in KillList::new(table).expect("the trailer counts whole kills") {
-                    self.builder.add_kill(kill.key_hash, kill.lsn);
-                }
-            }
-            Err(error) => self.footer_invalid(zone, error),
-        }
+        self.builders[0].add_version(hash, lsn, entry);
     }
 
     fn footer_invalid(&mut self, zone: u32, error: FormatError) {

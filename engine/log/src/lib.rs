@@ -31,6 +31,7 @@ mod report;
 mod scan;
 mod seal;
 mod sync;
+mod tables;
 mod types;
 mod volume;
 mod zone;
@@ -44,6 +45,7 @@ pub use planted::{Bug, plant};
 pub use prepare::object_len_max;
 pub use recover::{Recovery, RecoveryRead};
 pub use report::{Finding, RecoveryReport};
+pub use tables::{TableFault, TableWork};
 pub use types::{
     Append, AppendError, Event, GroupPolicy, Io, IoFailure, IoOp, LogStats, Op, Put, Ticket,
     VolumeStats,

@@ -22,15 +22,16 @@ use crate::judge::ZoneFacts;
 use crate::log::{Log, LogOptions, LogState};
 use crate::report::{Finding, RecoveryReport};
 use crate::scan::Scan;
+use crate::tables::{TableFault, TableWork};
 use crate::types::{GroupPolicy, IoFailure};
 use crate::volume::VolumeLog;
 use crate::zone::{Zone, ZoneState};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use tapeloop_format::{
-    BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, Checkpoint, FooterTrailer,
-    FormatError, GIVEN_UP_WHOLLY, KillList, RecordHeader, RecordKind, StoreGeometry, StoreId,
-    VOLUME_COUNT_MAX, ZoneHeader,
+    BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, Checkpoint, FooterTable,
+    FooterTrailer, FormatError, GIVEN_UP_WHOLLY, KillList, RecordHeader, RecordKind, StoreGeometry,
+    StoreId, VOLUME_COUNT_MAX, ZoneHeader,
 };
 
 /// Findings kept in a report; the rest is only counted.
@@ -61,8 +62,7 @@ pub(crate) enum Wanted {
     FirstRecord(u32),
     ZoneHeader(u32),
     ZoneTrailer(u32),
-    Entries(u32),
-    Kills(u32),
+    Table(u32, FooterTable),
     Scan(u32),
 }
 
@@ -92,7 +92,8 @@ pub struct Recovery {
     pub(crate) facts: Vec<ZoneFacts>,
     pub(crate) zones: Vec<Zone>,
     pub(crate) scans: BTreeMap<u32, Scan>,
-    pub(crate) builder: IndexBuilder,
+    /// Our own first, then what others made of tables.
+    pub(crate) builders: Vec<IndexBuilder>,
     pub(crate) seen_ms: u64,
     pub(crate) report: RecoveryReport,
 }
@@ -123,7 +124,7 @@ impl Recovery {
             facts: (0..zone_count).map(|_| ZoneFacts::default()).collect(),
             zones: vec![Zone::unused(); zone_count],
             scans: BTreeMap::new(),
-            builder: IndexBuilder::new(),
+            builders: vec![IndexBuilder::new()],
             seen_ms: 0,
             report: RecoveryReport::default(),
         };
@@ -188,14 +189,34 @@ impl Recovery {
                 self.facts[zone as usize].trailer = Some(trailer);
                 self.judge_zone(zone);
             }
-            Wanted::Entries(zone) => self.entries_read(zone, bytes),
-            Wanted::Kills(zone) => self.kills_read(zone, bytes),
+            Wanted::Table(zone, table) => self.table_read(zone, table, bytes),
             Wanted::Scan(zone) => {
                 let scan = self.scans.get_mut(&zone).expect("a scan under way");
                 scan.feed(bytes);
                 self.want_scan(zone);
             }
         }
+    }
+
+    /// What to do with the bytes of a read that is awaited, if they are a footer table: work for
+    /// any thread. How it ended goes to `table_done` then, and nothing to `read_done`.
+    pub fn table_work(&self, id: u64) -> Option<TableWork> {
+        match self.purposes.get(&id) {
+            Some((Wanted::Table(zone, table), _)) => Some(self.table(*zone, *table)),
+            _ => None,
+        }
+    }
+
+    /// Answers a read with what became of its table.
+    pub fn table_done(&mut self, id: u64, ended: Result<(), TableFault>) {
+        let (wanted, _) = self.purposes.remove(&id).expect("an answer belongs to a read");
+        let Wanted::Table(zone, _) = wanted else { panic!("read {id} is no table's") };
+        self.table_ended(zone, ended);
+    }
+
+    /// Takes what a thread made of its tables.
+    pub fn add(&mut self, part: IndexBuilder) {
+        self.builders.push(part);
     }
 
     fn want(&mut self, wanted: Wanted, volume: u16, offset: u64, len: usize) {
@@ -282,7 +303,7 @@ impl Recovery {
             }
             // True for ever, also if the record is an old one.
             for kill in carried(&header, record) {
-                self.builder.add_kill(kill.key_hash, kill.lsn);
+                self.builders[0].add_kill(kill.key_hash, kill.lsn);
             }
             self.lsn_max = self.lsn_max.max(header.lsn);
             self.journal.push((header, record.to_vec()));
@@ -348,7 +369,7 @@ impl Recovery {
             given_up: self.given_up(next_base_position),
             groups,
         };
-        let mut index = self.builder.build(threads);
+        let mut index = IndexBuilder::build(std::mem::take(&mut self.builders), threads);
         self.report.objects = index.entry_count_alone() as u64;
         let directory = Directory::new(self.geometry, index);
         for (zone, meta) in self.zones.iter().enumerate() {

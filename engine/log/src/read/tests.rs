@@ -54,7 +54,7 @@ fn zone(len: usize) -> Zone {
     bytes[at..at + len].copy_from_slice(&payload);
     let mut builder = IndexBuilder::new();
     builder.add_version(hash, 9, entry_of(&geometry, &location));
-    let directory = Directory::new(geometry, builder.build(1));
+    let directory = Directory::new(geometry, IndexBuilder::build(vec![builder], 1));
     directory.set_lap(2, LAP, true);
     Zone { directory, bytes, location, payload }
 }
