@@ -6,11 +6,13 @@
 //! so that the zone's next lap is a new one.
 
 use crate::directory::{Location, entry_of};
+use crate::index::IndexEntry;
 use crate::recover::{Recovery, Wanted, decode};
 use crate::report::Finding;
 use crate::scan::Scan;
 use crate::tables::{TableFault, TableWork};
 use crate::zone::{Kills, Zone, ZoneState};
+use std::sync::Arc;
 use tapeloop_format::{
     BLOCK, ClassId, FooterTable, FooterTrailer, FormatError, KeyHash, RecordHeader, Structure,
     ZoneHeader, ZoneLap,
@@ -154,23 +156,13 @@ impl Recovery {
             bad: false,
             put_back_at: None,
         };
-        let entries = trailer.table(FooterTable::Entries);
-        let kills = trailer.table(FooterTable::Kills);
-        if entries.padded_len > 0 {
-            self.want_zone(
-                Wanted::Table(zone, FooterTable::Entries),
-                zone,
-                entries.offset,
-                entries.padded_len,
-            );
-        }
-        if kills.padded_len > 0 {
-            self.want_zone(
-                Wanted::Table(zone, FooterTable::Kills),
-                zone,
-                kills.offset,
-                kills.padded_len,
-            );
+        self.builder().announce(u64::from(trailer.entry_count) + u64::from(trailer.kill_count));
+        for table in [FooterTable::Entries, FooterTable::Kills] {
+            let place = trailer.table(table);
+            if place.padded_len > 0 {
+                let wanted = Wanted::Table(zone, table);
+                self.want_zone(wanted, zone, place.offset, place.padded_len);
+            }
         }
     }
 
@@ -181,12 +173,12 @@ impl Recovery {
 
     pub(crate) fn table(&self, zone: u32, table: FooterTable) -> TableWork {
         let (store_id, geometry, trailer) = (self.store_id, self.geometry, *self.trailer(zone));
-        TableWork { store_id, geometry, zone, trailer, table }
+        TableWork { store_id, geometry, zone, trailer, table, builder: Arc::clone(self.builder()) }
     }
 
     pub(crate) fn table_read(&mut self, zone: u32, table: FooterTable, bytes: Option<&[u8]>) {
         let Some(bytes) = bytes else { return self.scan_instead(zone) };
-        let ended = self.table(zone, table).run(bytes, &mut self.builders[0]);
+        let ended = self.table(zone, table).run(bytes);
         self.table_ended(zone, ended);
     }
 
@@ -198,17 +190,9 @@ impl Recovery {
         }
     }
 
-    pub(crate) fn add_version(
-        &mut self,
-        hash: KeyHash,
-        lsn: u64,
-        zone: u32,
-        lap: u64,
-        offset: u64,
-        len: u32,
-    ) {
-        let entry = entry_of(&self.geometry, &Location { zone, lap, offset, len });
-        self.builders[0].add_version(hash, lsn, entry);
+    pub(crate) fn add_version(&self, hash: &KeyHash, lsn: u64, location: &Location) {
+        let IndexEntry { block, len, .. } = entry_of(&self.geometry, location);
+        self.builder().add_version(hash, lsn, block, len);
     }
 
     fn footer_invalid(&mut self, zone: u32, error: FormatError) {

@@ -11,6 +11,7 @@ mod planted;
 
 mod adopt;
 mod append;
+mod build;
 mod class;
 mod clock;
 mod directory;
@@ -29,6 +30,8 @@ mod reclaim;
 mod recover;
 mod report;
 mod scan;
+#[cfg(test)]
+mod scan_tests;
 mod seal;
 mod sync;
 mod tables;
@@ -36,9 +39,10 @@ mod types;
 mod volume;
 mod zone;
 
+pub use build::{Batch, IndexBuilder};
 pub use clock::{AWAY_MS_MAX, MachineTime, StoreClock};
 pub use directory::{Candidates, Directory, Location};
-pub use index::{INDEXED_BLOCKS_MAX, INDEXED_LEN_MAX, Index, IndexBuilder, IndexEntry};
+pub use index::{INDEXED_BLOCKS_MAX, INDEXED_LEN_MAX, Index, IndexEntry};
 pub use log::Log;
 #[cfg(tapeloop_planted)]
 pub use planted::{Bug, plant};
