@@ -14,7 +14,7 @@ use crate::recovery;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tapeloop_format::{Checkpoint, KeyHasher, StoreId};
-use tapeloop_io::{ARENA_BLOCK, Arena, VolumeFile, clock, probe};
+use tapeloop_io::{ARENA_BLOCK, Arena, VolumeFile, clock, give_back_free_memory, probe};
 use tapeloop_log::{MachineTime, Recovery, RecoveryReport, StoreClock};
 use tokio::sync::mpsc;
 
@@ -64,9 +64,10 @@ pub(crate) fn open(options: Options) -> Result<(Arc<Shared>, RecoverySummary), O
     let arena = Arena::new(options.arena_bytes as usize).map_err(failed("reserving the arena"))?;
     let missing = members.missing();
     let recovery = Recovery::new(members.store_id, members.geometry, &missing);
-    let recovery = recovery::read_all(recovery, &volumes)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let recovery = recovery::read_all(recovery, &volumes, threads)?;
     let (log, clock, report) = recovery.finish(options.groups.clone(), machine_time(), threads);
+    give_back_free_memory();
     if report.clock_held_ms > 0 {
         let held_ms = report.clock_held_ms;
         tracing::warn!(

@@ -18,10 +18,12 @@ pub const SMALL_READ_BUF: usize = 8 * 1024;
 /// Small buffers for each large one. Eight such weigh less than a quarter of a large one.
 pub const SMALL_PER_LARGE: usize = 8;
 
-/// Zeroed heap bytes at an address that is a multiple of 4096. Its length never changes.
+/// Heap bytes at an address that is a multiple of 4096, zeroed when they are made.
 pub struct AlignedBuf {
     ptr: NonNull<u8>,
     len: usize,
+    /// Bytes allocated; all of them are initialised.
+    capacity: usize,
 }
 
 // SAFETY: AlignedBuf owns its bytes as a Box<[u8]> would.
@@ -36,7 +38,7 @@ impl AlignedBuf {
         // SAFETY: the layout has a size above 0, checked in `layout`.
         let ptr = unsafe { alloc_zeroed(layout) };
         let Some(ptr) = NonNull::new(ptr) else { handle_alloc_error(layout) };
-        AlignedBuf { ptr, len }
+        AlignedBuf { ptr, len, capacity: len }
     }
 
     /// A copy of `bytes`, zero-padded to whole drive blocks (at least one).
@@ -44,6 +46,19 @@ impl AlignedBuf {
         let mut buf = AlignedBuf::zeroed(crate::round_up_to_block(bytes.len().max(1)));
         buf[..bytes.len()].copy_from_slice(bytes);
         buf
+    }
+
+    /// The same memory as a buffer of `len` bytes, which it must have. What they hold is what was
+    /// there before.
+    pub fn with_len(mut self, len: usize) -> AlignedBuf {
+        assert!(0 < len && len <= self.capacity, "{len} bytes of {}", self.capacity);
+        self.len = len;
+        self
+    }
+
+    /// The most bytes that `with_len` can give.
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
     fn layout(len: usize) -> Layout {
@@ -55,7 +70,7 @@ impl AlignedBuf {
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
         // SAFETY: allocated in `zeroed` with this very layout.
-        unsafe { dealloc(self.ptr.as_ptr(), Self::layout(self.len)) };
+        unsafe { dealloc(self.ptr.as_ptr(), Self::layout(self.capacity)) };
     }
 }
 
@@ -63,7 +78,7 @@ impl Deref for AlignedBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: ptr..ptr+len is owned and was initialised when allocated.
+        // SAFETY: ptr..ptr+capacity is owned and was initialised when allocated; len is not more.
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 }
@@ -92,5 +107,12 @@ mod tests {
         assert_eq!(buf.as_ptr().align_offset(BLOCK), 0);
         assert!(buf[..5000].iter().all(|&byte| byte == 7));
         assert!(buf[5000..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_buffer_can_be_used_again_for_less_and_for_all_of_it() {
+        let buf = AlignedBuf::padded_from(&[7; 8192]).with_len(4096);
+        assert_eq!((buf.len(), buf.capacity()), (4096, 8192));
+        assert!(buf.with_len(8192).iter().all(|&byte| byte == 7));
     }
 }

@@ -1,11 +1,12 @@
 //! From a scanned zone to an open one: objects, kills, damage and the repairs that a crash made
 //! needed.
 
+use crate::directory::Location;
 use crate::log::Repair;
 use crate::recover::{Recovery, carried};
 use crate::report::Finding;
 use crate::scan::{Hole, Scan};
-use crate::zone::{Listed, OpenZone};
+use crate::zone::OpenZone;
 use std::collections::BTreeMap;
 use tapeloop_format::{
     BLOCK, FormatError, KeyHash, Kill, RecordHeader, RecordKind, StoreId, ZoneHeader,
@@ -32,28 +33,17 @@ impl Recovery {
         }
         let lap = scan.zone.lap;
         for found in scan.found {
-            let header = found.header;
-            lsns = (lsns.0.min(header.lsn), lsns.1.max(header.lsn));
-            kills.extend(header.kills());
-            if header.kind != RecordKind::Put {
-                continue;
-            }
-            let len = header.payload_len as u32;
-            self.add(header.key_hash, header.lsn, zone, lap, found.offset, len);
+            lsns = (lsns.0.min(found.lsn), lsns.1.max(found.lsn));
+            kills.extend(found.kills);
+            let Some(put) = found.listed else { continue };
+            let location = Location { zone, lap, offset: put.offset, len: put.payload_len };
+            self.add_version(&put.hash, put.lsn, &location);
             let meta = &mut self.zones[zone as usize];
-            meta.max_expires_ms = meta.max_expires_ms.max(header.expires_ms);
-            listed.push(Listed {
-                hash: header.key_hash,
-                lsn: header.lsn,
-                offset: found.offset,
-                payload_len: len,
-                expires_ms: header.expires_ms,
-                metadata_len: header.metadata.len() as u16,
-                key: header.key,
-            });
+            meta.max_expires_ms = meta.max_expires_ms.max(put.expires_ms);
+            listed.push(put);
         }
         for kill in &kills {
-            self.builder.add_kill(kill.key_hash, kill.lsn);
+            self.builder().add_kill(&kill.key_hash, kill.lsn);
         }
         let used = end.max(scan.durable_len);
         let meta = &mut self.zones[zone as usize];
@@ -96,7 +86,7 @@ impl Recovery {
         for hole in &scan.holes {
             let behind = scan.found.iter().filter(|found| found.offset >= hole.to);
             let durable_behind =
-                behind.map(|found| found.header.lsn).any(|lsn| lsn <= recovered.durable_lsn);
+                behind.map(|found| found.lsn).any(|lsn| lsn <= recovered.durable_lsn);
             let durable_to = match durable_behind {
                 true => hole.to,
                 false => hole.to.min(scan.durable_len),

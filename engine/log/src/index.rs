@@ -16,8 +16,8 @@ use tapeloop_format::KeyHash;
 
 const SHARD_BITS: u32 = 12;
 pub(crate) const SHARD_COUNT: usize = 1 << SHARD_BITS;
-const TAG_BITS: u32 = 48;
-const LEN_BITS: u32 = 28;
+pub(crate) const TAG_BITS: u32 = 48;
+pub(crate) const LEN_BITS: u32 = 28;
 const BLOCK_BITS: u32 = 36;
 /// Room to grow: one slot for so many in use, and a few.
 const GROWTH_DIVISOR: usize = 8;
@@ -75,7 +75,7 @@ impl Slot {
 }
 
 /// Shard number and tag of a key hash.
-fn place(hash: &KeyHash) -> (usize, u64) {
+pub(crate) fn place(hash: &KeyHash) -> (usize, u64) {
     let mut word = [0; 8];
     word.copy_from_slice(&hash.0[..8]);
     let word = u64::from_le_bytes(word);
@@ -84,12 +84,27 @@ fn place(hash: &KeyHash) -> (usize, u64) {
     (shard, tag)
 }
 
+fn with_room_to_grow(slots: usize) -> usize {
+    slots + slots / GROWTH_DIVISOR + GROWTH_MIN
+}
+
 #[derive(Default)]
 pub(crate) struct Shard {
     slots: Vec<Slot>,
 }
 
 impl Shard {
+    /// Takes so many entries, which come in the order of their tags, into a shard that is empty.
+    pub(crate) fn fill(&mut self, count: usize, entries: impl Iterator<Item = (u64, IndexEntry)>) {
+        assert!(self.slots.is_empty());
+        if count > 0 {
+            self.slots.reserve_exact(with_room_to_grow(count));
+        }
+        self.slots.extend(entries.map(|(tag, entry)| Slot::new(tag, entry)));
+        debug_assert!(self.slots.is_sorted_by_key(|slot| slot.tag()));
+        assert_eq!(self.slots.len(), count);
+    }
+
     /// First slot with a tag of at least `tag`. Interpolates once, then doubles its steps.
     fn find(&self, tag: u64) -> usize {
         let len = self.slots.len();
@@ -147,7 +162,7 @@ impl Shard {
     /// Drops dead slots and makes room for some more.
     fn sweep(&mut self, is_live: &impl Fn(&IndexEntry) -> bool) {
         let live = self.slots.iter().filter(|slot| is_live(&slot.entry())).count();
-        let mut slots = Vec::with_capacity(live + live / GROWTH_DIVISOR + GROWTH_MIN);
+        let mut slots = Vec::with_capacity(with_room_to_grow(live));
         slots.extend(self.slots.iter().filter(|slot| is_live(&slot.entry())));
         self.slots = slots;
     }
@@ -207,6 +222,11 @@ impl Index {
         self.shards[shard].write().remove(tag, entry)
     }
 
+    /// The shards of an index that nobody shares yet.
+    pub(crate) fn shards_alone(&mut self) -> impl Iterator<Item = &mut Shard> {
+        self.shards.iter_mut().map(RwLock::get_mut)
+    }
+
     /// As `entry_count`, of an index that nobody shares yet.
     pub(crate) fn entry_count_alone(&mut self) -> usize {
         self.shards.iter_mut().map(|shard| shard.get_mut().slots.len()).sum()
@@ -223,82 +243,4 @@ impl Index {
         let slots = |shard: &RwLock<Shard>| shard.read().slots.capacity() * size_of::<Slot>();
         fixed + self.shards.iter().map(slots).sum::<usize>()
     }
-}
-
-/// One version of a key, as recovery meets it.
-struct Version {
-    hash: KeyHash,
-    lsn: u64,
-    entry: IndexEntry,
-}
-
-/// Builds the index from every version and every kill found on the drive, in any order.
-#[derive(Default)]
-pub struct IndexBuilder {
-    versions: Vec<Vec<Version>>,
-    kills: Vec<Vec<(KeyHash, u64)>>,
-}
-
-impl IndexBuilder {
-    /// An empty builder.
-    pub fn new() -> IndexBuilder {
-        IndexBuilder {
-            versions: (0..SHARD_COUNT).map(|_| Vec::new()).collect(),
-            kills: (0..SHARD_COUNT).map(|_| Vec::new()).collect(),
-        }
-    }
-
-    /// A version of a key lies at `entry`.
-    pub fn add_version(&mut self, hash: KeyHash, lsn: u64, entry: IndexEntry) {
-        self.versions[place(&hash).0].push(Version { hash, lsn, entry });
-    }
-
-    /// Every version of the key before `lsn` is dead.
-    pub fn add_kill(&mut self, hash: KeyHash, lsn: u64) {
-        self.kills[place(&hash).0].push((hash, lsn));
-    }
-
-    /// Keeps the newest version of every key, unless it is killed.
-    pub fn build(self, threads: usize) -> Index {
-        assert!(threads > 0);
-        let mut index = Index::default();
-        let shards = index.shards.iter_mut().map(RwLock::get_mut);
-        let work = self.versions.into_iter().zip(self.kills).zip(shards);
-        let mut work: Vec<_> = work.filter(|((versions, _), _)| !versions.is_empty()).collect();
-        if threads == 1 {
-            work.into_iter().for_each(build_shard);
-            return index;
-        }
-        let share = work.len().div_ceil(threads);
-        std::thread::scope(|scope| {
-            while !work.is_empty() {
-                let part = work.split_off(work.len().saturating_sub(share));
-                scope.spawn(move || part.into_iter().for_each(build_shard));
-            }
-        });
-        index
-    }
-}
-
-/// What makes one shard: its versions, its kills, and where it goes.
-type Share<'i> = ((Vec<Version>, Vec<(KeyHash, u64)>), &'i mut Shard);
-
-fn build_shard(((mut versions, mut kills), shard): Share<'_>) {
-    versions.sort_unstable_by_key(|version| {
-        (place(&version.hash).1, version.hash.0, std::cmp::Reverse(version.lsn))
-    });
-    if planted!(Bug::OldVersionWins) {
-        versions.reverse();
-    }
-    versions.dedup_by(|later, kept| later.hash == kept.hash);
-    kills.sort_unstable_by_key(|(hash, lsn)| (hash.0, *lsn));
-    let killed = |version: &Version| {
-        let end = kills.partition_point(|(hash, _)| hash.0 <= version.hash.0);
-        end > 0 && kills[end - 1].0 == version.hash && kills[end - 1].1 > version.lsn
-    };
-    versions.retain(|version| !killed(version));
-    let count = versions.len();
-    shard.slots = Vec::with_capacity(count + count / GROWTH_DIVISOR + GROWTH_MIN);
-    let slots = versions.iter().map(|version| Slot::new(place(&version.hash).1, version.entry));
-    shard.slots.extend(slots);
 }

@@ -6,13 +6,16 @@
 //! so that the zone's next lap is a new one.
 
 use crate::directory::{Location, entry_of};
+use crate::index::IndexEntry;
 use crate::recover::{Recovery, Wanted, decode};
 use crate::report::Finding;
 use crate::scan::Scan;
+use crate::tables::{TableFault, TableWork};
 use crate::zone::{Kills, Zone, ZoneState};
+use std::sync::Arc;
 use tapeloop_format::{
-    BLOCK, ClassId, FooterEntries, FooterTable, FooterTrailer, FormatError, KeyHash, KillList,
-    RecordHeader, Structure, ZoneHeader, ZoneLap,
+    BLOCK, ClassId, FooterTable, FooterTrailer, FormatError, KeyHash, RecordHeader, Structure,
+    ZoneHeader, ZoneLap,
 };
 
 #[derive(Default)]
@@ -153,13 +156,13 @@ impl Recovery {
             bad: false,
             put_back_at: None,
         };
-        let entries = trailer.table(FooterTable::Entries);
-        let kills = trailer.table(FooterTable::Kills);
-        if entries.padded_len > 0 {
-            self.want_zone(Wanted::Entries(zone), zone, entries.offset, entries.padded_len);
-        }
-        if kills.padded_len > 0 {
-            self.want_zone(Wanted::Kills(zone), zone, kills.offset, kills.padded_len);
+        self.builder().announce(u64::from(trailer.entry_count) + u64::from(trailer.kill_count));
+        for table in [FooterTable::Entries, FooterTable::Kills] {
+            let place = trailer.table(table);
+            if place.padded_len > 0 {
+                let wanted = Wanted::Table(zone, table);
+                self.want_zone(wanted, zone, place.offset, place.padded_len);
+            }
         }
     }
 
@@ -168,53 +171,28 @@ impl Recovery {
         trailer.and_then(|trailer| trailer.as_ref().ok()).expect("kept while its tables are read")
     }
 
-    pub(crate) fn entries_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
-        let trailer = *self.trailer(zone);
+    pub(crate) fn table(&self, zone: u32, table: FooterTable) -> TableWork {
+        let (store_id, geometry, trailer) = (self.store_id, self.geometry, *self.trailer(zone));
+        TableWork { store_id, geometry, zone, trailer, table, builder: Arc::clone(self.builder()) }
+    }
+
+    pub(crate) fn table_read(&mut self, zone: u32, table: FooterTable, bytes: Option<&[u8]>) {
         let Some(bytes) = bytes else { return self.scan_instead(zone) };
-        match trailer.verify_table(&self.store_id, FooterTable::Entries, bytes) {
-            Ok(table) => {
-                for entry in FooterEntries::new(table).expect("the trailer counts whole entries") {
-                    match entry {
-                        Ok(entry) if self.in_zone(entry.offset(), entry.shape().record_len) => {
-                            let (lap, offset, len) =
-                                (trailer.lap, entry.offset(), entry.payload_len);
-                            self.add(entry.key_hash, entry.lsn, zone, lap, offset, len);
-                        }
-                        Ok(_) | Err(_) => return self.scan_instead(zone),
-                    }
-                }
-            }
-            Err(error) => self.footer_invalid(zone, error),
+        let ended = self.table(zone, table).run(bytes);
+        self.table_ended(zone, ended);
+    }
+
+    pub(crate) fn table_ended(&mut self, zone: u32, ended: Result<(), TableFault>) {
+        match ended {
+            Ok(()) => {}
+            Err(TableFault::Damaged(error)) => self.footer_invalid(zone, error),
+            Err(TableFault::Impossible) => self.scan_instead(zone),
         }
     }
 
-    fn in_zone(&self, offset: u64, record_len: usize) -> bool {
-        offset + record_len as u64 <= self.geometry.zone_size()
-    }
-
-    pub(crate) fn add(
-        &mut self,
-        hash: KeyHash,
-        lsn: u64,
-        zone: u32,
-        lap: u64,
-        offset: u64,
-        len: u32,
-    ) {
-        let entry = entry_of(&self.geometry, &Location { zone, lap, offset, len });
-        self.builder.add_version(hash, lsn, entry);
-    }
-
-    pub(crate) fn kills_read(&mut self, zone: u32, bytes: Option<&[u8]>) {
-        let Some(bytes) = bytes else { return self.scan_instead(zone) };
-        match self.trailer(zone).verify_table(&self.store_id, FooterTable::Kills, bytes) {
-            Ok(table) => {
-                for kill in KillList::new(table).expect("the trailer counts whole kills") {
-                    self.builder.add_kill(kill.key_hash, kill.lsn);
-                }
-            }
-            Err(error) => self.footer_invalid(zone, error),
-        }
+    pub(crate) fn add_version(&self, hash: &KeyHash, lsn: u64, location: &Location) {
+        let IndexEntry { block, len, .. } = entry_of(&self.geometry, location);
+        self.builder().add_version(hash, lsn, block, len);
     }
 
     fn footer_invalid(&mut self, zone: u32, error: FormatError) {

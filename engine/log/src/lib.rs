@@ -11,6 +11,7 @@ mod planted;
 
 mod adopt;
 mod append;
+mod build;
 mod class;
 mod clock;
 mod directory;
@@ -29,21 +30,26 @@ mod reclaim;
 mod recover;
 mod report;
 mod scan;
+#[cfg(test)]
+mod scan_tests;
 mod seal;
 mod sync;
+mod tables;
 mod types;
 mod volume;
 mod zone;
 
+pub use build::{Batch, IndexBuilder};
 pub use clock::{AWAY_MS_MAX, MachineTime, StoreClock};
 pub use directory::{Candidates, Directory, Location};
-pub use index::{INDEXED_BLOCKS_MAX, INDEXED_LEN_MAX, Index, IndexBuilder, IndexEntry};
+pub use index::{INDEXED_BLOCKS_MAX, INDEXED_LEN_MAX, Index, IndexEntry};
 pub use log::Log;
 #[cfg(tapeloop_planted)]
 pub use planted::{Bug, plant};
 pub use prepare::object_len_max;
 pub use recover::{Recovery, RecoveryRead};
 pub use report::{Finding, RecoveryReport};
+pub use tables::{TableFault, TableWork};
 pub use types::{
     Append, AppendError, Event, GroupPolicy, Io, IoFailure, IoOp, LogStats, Op, Put, Ticket,
     VolumeStats,

@@ -15,22 +15,24 @@
 //! beyond that must come from a later incarnation.
 
 use crate::adopt::Recovered;
+use crate::build::IndexBuilder;
 use crate::clock::{MachineTime, StoreClock};
 use crate::directory::Directory;
-use crate::index::IndexBuilder;
+use crate::index::Index;
 use crate::judge::ZoneFacts;
 use crate::log::{Log, LogOptions, LogState};
 use crate::report::{Finding, RecoveryReport};
-use crate::scan::Scan;
+use crate::scan::{Scan, ScanRead};
+use crate::tables::{TableFault, TableWork};
 use crate::types::{GroupPolicy, IoFailure};
 use crate::volume::VolumeLog;
 use crate::zone::{Zone, ZoneState};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use tapeloop_format::{
-    BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, Checkpoint, FooterTrailer,
-    FormatError, GIVEN_UP_WHOLLY, KillList, RecordHeader, RecordKind, StoreGeometry, StoreId,
-    VOLUME_COUNT_MAX, ZoneHeader,
+    BLOCK, CARRY_JOURNAL_LEN, CARRY_JOURNAL_OFFSET, CHECKPOINT_SLOTS, Checkpoint, FooterTable,
+    FooterTrailer, FormatError, GIVEN_UP_WHOLLY, KillList, RecordHeader, RecordKind, StoreGeometry,
+    StoreId, VOLUME_COUNT_MAX, ZoneHeader,
 };
 
 /// Findings kept in a report; the rest is only counted.
@@ -61,9 +63,8 @@ pub(crate) enum Wanted {
     FirstRecord(u32),
     ZoneHeader(u32),
     ZoneTrailer(u32),
-    Entries(u32),
-    Kills(u32),
-    Scan(u32),
+    Table(u32, FooterTable),
+    Scan(u32, ScanRead),
 }
 
 /// Both checkpoint slots of a volume, as they are read.
@@ -75,7 +76,8 @@ pub struct Recovery {
     pub(crate) geometry: StoreGeometry,
     is_missing: Vec<bool>,
     next_read: u64,
-    wanted: VecDeque<RecoveryRead>,
+    /// By volume.
+    wanted: Vec<VecDeque<RecoveryRead>>,
     purposes: HashMap<u64, (Wanted, RecoveryRead)>,
     slots: Vec<Slots>,
     /// Number of the last checkpoint on each volume.
@@ -92,7 +94,11 @@ pub struct Recovery {
     pub(crate) facts: Vec<ZoneFacts>,
     pub(crate) zones: Vec<Zone>,
     pub(crate) scans: BTreeMap<u32, Scan>,
-    pub(crate) builder: IndexBuilder,
+    /// Zones still to be scanned, by volume; the first is under way. One at a time reads ahead far
+    /// enough to keep a drive busy, and what is read ahead takes memory.
+    scanning: Vec<VecDeque<u32>>,
+    /// Until all is found.
+    builder: Option<Arc<IndexBuilder>>,
     pub(crate) seen_ms: u64,
     pub(crate) report: RecoveryReport,
 }
@@ -110,9 +116,9 @@ impl Recovery {
             geometry,
             is_missing,
             next_read: 1,
-            wanted: VecDeque::new(),
+            wanted: volumes.clone().map(|_| VecDeque::new()).collect(),
             purposes: HashMap::new(),
-            slots: volumes.map(|_| [None, None]).collect(),
+            slots: volumes.clone().map(|_| [None, None]).collect(),
             sequences: vec![0; usize::from(geometry.volume_count())],
             checkpoint: None,
             journal: Vec::new(),
@@ -123,7 +129,8 @@ impl Recovery {
             facts: (0..zone_count).map(|_| ZoneFacts::default()).collect(),
             zones: vec![Zone::unused(); zone_count],
             scans: BTreeMap::new(),
-            builder: IndexBuilder::new(),
+            scanning: volumes.map(|_| VecDeque::new()).collect(),
+            builder: Some(Arc::new(IndexBuilder::new())),
             seen_ms: 0,
             report: RecoveryReport::default(),
         };
@@ -148,7 +155,17 @@ impl Recovery {
     /// The next read to do; any number may be in flight. `None` while answers are awaited, or at
     /// the end.
     pub fn poll_read(&mut self) -> Option<RecoveryRead> {
-        self.wanted.pop_front()
+        self.wanted.iter_mut().find_map(VecDeque::pop_front)
+    }
+
+    /// As `poll_read`, of one volume.
+    pub fn poll_read_of(&mut self, volume: u16) -> Option<RecoveryRead> {
+        self.wanted[usize::from(volume)].pop_front()
+    }
+
+    /// Length of what `poll_read_of` would give out.
+    pub fn wanted_len(&self, volume: u16) -> Option<usize> {
+        self.wanted[usize::from(volume)].front().map(|read| read.len)
     }
 
     /// Has everything been read?
@@ -188,21 +205,40 @@ impl Recovery {
                 self.facts[zone as usize].trailer = Some(trailer);
                 self.judge_zone(zone);
             }
-            Wanted::Entries(zone) => self.entries_read(zone, bytes),
-            Wanted::Kills(zone) => self.kills_read(zone, bytes),
-            Wanted::Scan(zone) => {
-                let scan = self.scans.get_mut(&zone).expect("a scan under way");
-                scan.feed(bytes);
-                self.want_scan(zone);
+            Wanted::Table(zone, table) => self.table_read(zone, table, bytes),
+            Wanted::Scan(zone, read) => {
+                self.scans.get_mut(&zone).expect("a scan under way").feed(read, bytes);
+                self.go_on_scanning(self.geometry.volume_of(zone));
             }
         }
+    }
+
+    /// What to do with the bytes of a read that is awaited, if they are a footer table: work for
+    /// any thread. How it ended goes to `table_done` then, and nothing to `read_done`.
+    pub fn table_work(&self, id: u64) -> Option<TableWork> {
+        match self.purposes.get(&id) {
+            Some((Wanted::Table(zone, table), _)) => Some(self.table(*zone, *table)),
+            _ => None,
+        }
+    }
+
+    /// Answers a read with what became of its table.
+    pub fn table_done(&mut self, id: u64, ended: Result<(), TableFault>) {
+        let (wanted, _) = self.purposes.remove(&id).expect("an answer belongs to a read");
+        let Wanted::Table(zone, _) = wanted else { panic!("read {id} is no table's") };
+        self.table_ended(zone, ended);
     }
 
     fn want(&mut self, wanted: Wanted, volume: u16, offset: u64, len: usize) {
         let read = RecoveryRead { id: self.next_read, volume, offset, len };
         self.next_read += 1;
+        let queue = &mut self.wanted[usize::from(volume)];
+        match wanted {
+            // Each waits for the one before it, and tables for nothing.
+            Wanted::Scan(..) => queue.push_front(read),
+            _ => queue.push_back(read),
+        }
         self.purposes.insert(read.id, (wanted, read));
-        self.wanted.push_back(read);
     }
 
     pub(crate) fn want_zone(&mut self, wanted: Wanted, zone: u32, offset: u64, len: usize) {
@@ -282,7 +318,7 @@ impl Recovery {
             }
             // True for ever, also if the record is an old one.
             for kill in carried(&header, record) {
-                self.builder.add_kill(kill.key_hash, kill.lsn);
+                self.builder().add_kill(&kill.key_hash, kill.lsn);
             }
             self.lsn_max = self.lsn_max.max(header.lsn);
             self.journal.push((header, record.to_vec()));
@@ -291,12 +327,28 @@ impl Recovery {
 
     pub(crate) fn start_scan(&mut self, zone: u32, scan: Scan) {
         self.scans.insert(zone, scan);
-        self.want_scan(zone);
+        let volume = self.geometry.volume_of(zone);
+        let queue = &mut self.scanning[usize::from(volume)];
+        queue.push_back(zone);
+        if queue.len() == 1 {
+            self.go_on_scanning(volume);
+        }
     }
 
-    fn want_scan(&mut self, zone: u32) {
-        if let Some((offset, len)) = self.scans[&zone].next_read() {
-            self.want_zone(Wanted::Scan(zone), zone, offset, len);
+    fn go_on_scanning(&mut self, volume: u16) {
+        while let Some(zone) = self.scanning[usize::from(volume)].front().copied() {
+            let scan = self.scans.get_mut(&zone).expect("it is to be scanned");
+            let reads: Vec<ScanRead> = std::iter::from_fn(|| scan.next_read()).collect();
+            let is_over = scan.is_over();
+            // The first at the very front.
+            for read in reads.into_iter().rev() {
+                self.want_zone(Wanted::Scan(zone, read), zone, read.offset, read.len);
+            }
+            if !is_over {
+                return;
+            }
+            self.scans.get_mut(&zone).expect("it was scanned").end_reading();
+            self.scanning[usize::from(volume)].pop_front();
         }
     }
 
@@ -312,10 +364,8 @@ impl Recovery {
         for scan in self.scans.values() {
             durable_lsn = durable_lsn.max(scan.durable_lsn_max);
             self.lsn_max = self.lsn_max.max(scan.lsn_max);
-            let incarnations = scan.found.iter().map(|found| found.header.incarnation);
-            self.incarnation_max = incarnations.fold(self.incarnation_max, u64::max);
-            let stored = scan.found.iter().map(|found| found.header.stored_ms);
-            self.seen_ms = stored.fold(self.seen_ms, u64::max);
+            self.incarnation_max = self.incarnation_max.max(scan.incarnation_max);
+            self.seen_ms = self.seen_ms.max(scan.stored_ms_max);
         }
         let left_out = if self.is_missing.contains(&true) { INCARNATIONS_LEFT_OUT } else { 1 };
         let mut recovered = Recovered {
@@ -348,7 +398,7 @@ impl Recovery {
             given_up: self.given_up(next_base_position),
             groups,
         };
-        let mut index = self.builder.build(threads);
+        let mut index = self.build_index(threads);
         self.report.objects = index.entry_count_alone() as u64;
         let directory = Directory::new(self.geometry, index);
         for (zone, meta) in self.zones.iter().enumerate() {
@@ -371,6 +421,19 @@ impl Recovery {
         let log = Log::start(options, state);
         self.report.zones_free = log.stats().zones_free;
         (log, clock, self.report)
+    }
+
+    pub(crate) fn builder(&self) -> &Arc<IndexBuilder> {
+        self.builder.as_ref().expect("there until all is found")
+    }
+
+    fn build_index(&mut self, threads: usize) -> Index {
+        let builder = self.builder.take().and_then(Arc::into_inner);
+        let builder = builder.expect("nobody takes a table apart any more");
+        let blocks_per_zone = self.geometry.zone_size() / BLOCK as u64;
+        // Whatever was found in a zone belongs to the lap that the zone is in.
+        let zones = &self.zones;
+        builder.build(threads, |block| zones[(block / blocks_per_zone) as usize].lap as u16)
     }
 
     /// What does not count from now on: all of a missing volume; of one that has come back what was

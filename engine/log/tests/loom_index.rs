@@ -2,11 +2,6 @@
 //! writer (the log) and readers, run through the orders in which they can take their steps.
 #![allow(dead_code, unreachable_pub, reason = "the files are those of the library")]
 
-// Before the files that have sites in them.
-#[macro_use]
-#[path = "../src/planted.rs"]
-mod planted;
-
 #[path = "../src/directory.rs"]
 mod directory;
 #[path = "../src/index.rs"]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::directory::entry_of;
-use crate::index::IndexBuilder;
+use crate::index::Index;
 use tapeloop_format::{Geometry, KeyHasher, RecordKind, StoreGeometry, StoreId, chunk_crc};
 
 const STORE: StoreId = StoreId(*b"0123456789abcdef");
@@ -52,9 +52,9 @@ fn zone(len: usize) -> Zone {
     bytes[OFFSET as usize..][..encoded.len()].copy_from_slice(&encoded);
     let at = OFFSET as usize + header.shape().payload_offset;
     bytes[at..at + len].copy_from_slice(&payload);
-    let mut builder = IndexBuilder::new();
-    builder.add_version(hash, 9, entry_of(&geometry, &location));
-    let directory = Directory::new(geometry, builder.build(1));
+    let index = Index::default();
+    index.insert(&hash, entry_of(&geometry, &location), |_| true);
+    let directory = Directory::new(geometry, index);
     directory.set_lap(2, LAP, true);
     Zone { directory, bytes, location, payload }
 }
