@@ -81,6 +81,7 @@ pub(super) fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> 
         error_count: 0,
         unsent_count: 0,
         rss_bytes: after.rss_bytes,
+        extra: Vec::new(),
     })
 }
 
