@@ -126,6 +126,8 @@ pub(super) struct LoadClass {
     pub(super) latency_us_p50: f64,
     pub(super) latency_us_p99: f64,
     pub(super) latency_us_p999: f64,
+    /// How late the generator itself was.
+    pub(super) slip_us_p99: f64,
 }
 
 impl LoadClass {
@@ -163,6 +165,7 @@ mod tests {
             latency_us_p50: 1.0,
             latency_us_p99: 1.0,
             latency_us_p999: 1.0,
+            slip_us_p99: 0.0,
         };
         Sample { extra, ..class.sample(None, 0) }
     }
