@@ -66,13 +66,13 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
 
 impl Storm {
     pub(in super::super) fn full() -> Storm {
-        let ahead = Duration::from_secs(25);
+        let ahead = Duration::from_secs(16);
         Storm { count: 20_000, window: Duration::from_secs(60), ahead }
     }
 
     pub(in super::super) fn quick() -> Storm {
-        let ahead = Duration::from_secs(8);
-        Storm { count: 2_000, window: Duration::from_secs(6), ahead }
+        let ahead = Duration::from_secs(6);
+        Storm { count: 1_000, window: Duration::from_secs(3), ahead }
     }
 
     /// Each second of the window ends the lives of one batch.

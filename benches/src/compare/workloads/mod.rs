@@ -29,8 +29,9 @@ pub(super) use expiry::Storm;
 pub(super) use written::Ring;
 
 const ARENA_BYTES: u64 = 256 * MIB;
-/// Room for the objects of any workload that is not about the store's size.
-const CAPACITY_BYTES: u64 = 2048 * MIB;
+/// Room for the objects of any workload that is not about the store's size; an object of 16 MiB
+/// fits a zone.
+const CAPACITY_BYTES: u64 = 1024 * MIB;
 
 /// Runs one workload on one peer.
 type Run = fn(&Bench<'_>, Peer, &mut Cells) -> Result<()>;
@@ -39,35 +40,53 @@ type Run = fn(&Bench<'_>, Peer, &mut Cells) -> Result<()>;
 struct Workload {
     row: Row,
     peers: &'static [Peer],
-    /// Takes so long that a third of the rounds must do.
-    is_long: bool,
+    when: When,
     run: Run,
 }
 
-const BESIDE_NGINX: &[Peer] = &[Peer::Nginx, Peer::Tapeloop];
+/// In which rounds. A quick look has the first only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Every,
+    /// It takes long: the first third of the rounds must do.
+    Third,
+    /// All but those.
+    Rest,
+}
 
-const WORKLOADS: [Workload; 8] = [
-    Workload { row: Row::Sizes, peers: BESIDE_NGINX, is_long: false, run: sizes::run },
-    Workload { row: Row::LoadCurve, peers: BESIDE_NGINX, is_long: false, run: curve::run },
-    Workload { row: Row::IdleConnections, peers: BESIDE_NGINX, is_long: false, run: idle::run },
-    Workload { row: Row::SlowReaders, peers: BESIDE_NGINX, is_long: false, run: slow::run_few },
-    Workload {
-        row: Row::SlowReaders,
-        // Every reader of plain nginx costs it two descriptors, and few machines grant 20,000.
-        peers: &[Peer::NginxFileCache, Peer::Tapeloop],
-        is_long: true,
-        run: slow::run_many,
-    },
-    Workload { row: Row::ExpiryStorm, peers: BESIDE_NGINX, is_long: true, run: expiry::run },
-    Workload { row: Row::Written, peers: &[Peer::Tapeloop], is_long: true, run: written::run },
-    Workload { row: Row::Punts, peers: &[Peer::Tapeloop], is_long: false, run: punts::run },
+const BESIDE_NGINX: &[Peer] = &[Peer::Nginx, Peer::Tapeloop];
+/// Every slow reader of plain nginx costs it two descriptors, and few machines grant 20,000.
+const BESIDE_FILE_CACHE: &[Peer] = &[Peer::NginxFileCache, Peer::Tapeloop];
+const ALONE: &[Peer] = &[Peer::Tapeloop];
+
+const fn workload(row: Row, peers: &'static [Peer], when: When, run: Run) -> Workload {
+    Workload { row, peers, when, run }
+}
+
+const WORKLOADS: [Workload; 9] = [
+    workload(Row::Sizes, BESIDE_NGINX, When::Third, sizes::run),
+    workload(Row::LoadCurve, BESIDE_NGINX, When::Third, curve::run),
+    workload(Row::LoadCurve, BESIDE_NGINX, When::Rest, curve::run_budget),
+    workload(Row::IdleConnections, BESIDE_NGINX, When::Every, idle::run),
+    workload(Row::SlowReaders, BESIDE_NGINX, When::Third, slow::run_few),
+    workload(Row::SlowReaders, BESIDE_FILE_CACHE, When::Third, slow::run_many),
+    workload(Row::ExpiryStorm, BESIDE_NGINX, When::Third, expiry::run),
+    workload(Row::Written, ALONE, When::Third, written::run),
+    workload(Row::Punts, ALONE, When::Every, punts::run),
 ];
 
 /// Runs what is wanted in this round.
 pub(super) fn run(bench: &Bench<'_>, round: u32, cells: &mut Cells) -> Result<()> {
-    let long_rounds = bench.plan.rounds.div_ceil(3);
+    if bench.args.quick && round > 1 {
+        return Ok(());
+    }
+    let is_in_third = round <= bench.plan.rounds.div_ceil(3);
     for workload in &WORKLOADS {
-        let is_due = !workload.is_long || round <= long_rounds;
+        let is_due = match workload.when {
+            When::Every => true,
+            When::Third => is_in_third,
+            When::Rest => !is_in_third,
+        };
         if !bench.wants(workload.row) || !is_due {
             continue;
         }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 const GRACE: Duration = Duration::from_secs(60);
-const WARM: Duration = Duration::from_millis(500);
+const WARM: Duration = Duration::from_millis(300);
 
 /// What is read, over how many connections, how fast and for how long.
 #[derive(Clone, Copy, Debug)]

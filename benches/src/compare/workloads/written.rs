@@ -52,7 +52,7 @@ impl Ring {
     }
 
     pub(in super::super) fn quick() -> Ring {
-        let time = Duration::from_secs(4);
+        let time = Duration::from_secs(2);
         Ring { capacity_bytes: ZONES * 8 * MIB, ttl_s: 1, time }
     }
 
