@@ -11,7 +11,7 @@ use super::pair::Pair;
 use super::{Stage, tasks};
 use crate::client::Client;
 use crate::error::{BenchError, Context, Result};
-use rustix::net::sockopt::set_socket_recv_buffer_size;
+use socket2::{Domain, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -26,6 +26,9 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// A reader takes so much so often. tapeloop cuts who takes nothing for 30 s.
 const TAKEN_LEN: usize = 4096;
 const TAKEN_EVERY: Duration = Duration::from_secs(2);
+/// As of a player behind a slow line, and not as on loopback, whose segments of 64 KiB let the
+/// kernel buffer megabytes for each connection.
+const SEGMENT_LEN: u32 = 1460;
 const WINDOW_LEN: usize = 16 * 1024;
 /// tapeloop's deadline, and what its sweeper may be late.
 const CUT_LIMIT: Duration = Duration::from_secs(40);
@@ -47,16 +50,24 @@ fn run(bench: &Bench<'_>, peer: Peer, count: u32, cells: &mut Cells) -> Result<(
     let pair = Pair::prepare(bench, server, bench.plan.window_time)?;
     let before = pair.run(bench, server)?;
     let sockets_before = tasks::socket_count(server.running.id());
-    let begun = Instant::now();
-    let readers = SlowReaders::start(server, count as usize, body)?;
+    let (arriving, readers) = std::thread::scope(|scope| {
+        let readers = scope.spawn(|| SlowReaders::start(server, count as usize, body));
+        let arriving = pair.run(bench, server);
+        (arriving, readers.join().expect("slow readers do not panic"))
+    });
+    let (arriving, readers, there_since) = (arriving?, readers?, Instant::now());
     let during = pair.run(bench, server)?;
     let held = tasks::socket_count(server.running.id()).saturating_sub(sockets_before);
     let mut more = vec![("slow readers held", held as f64)];
     if peer == Peer::Tapeloop && !bench.args.quick {
-        more.push(("stalled ones cut after, s", wait_cut(server, sockets_before, count, begun)));
+        let cut_s = wait_cut(server, sockets_before, count, there_since);
+        more.push(("stalled ones cut after, s", cut_s));
     }
     more.push(("verified for slow readers, MB", readers.stop()? as f64 / 1e6));
-    pair.add_rows(cells, &format!("{count} slow readers"), peer.name(), &before, &during, &more);
+    let title = format!("{count} slow readers arrive");
+    pair.add_rows(cells, &title, peer.name(), &before, &arriving, &[]);
+    let title = format!("{count} slow readers");
+    pair.add_rows(cells, &title, peer.name(), &before, &during, &more);
     stage.stop()
 }
 
@@ -131,8 +142,11 @@ impl SlowReaders {
 }
 
 fn ask(server: &Server, number: usize) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect_timeout(&server.address, TIMEOUT)?;
-    set_socket_recv_buffer_size(&stream, WINDOW_LEN)?;
+    let socket = Socket::new(Domain::for_address(server.address), Type::STREAM, None)?;
+    socket.set_recv_buffer_size(WINDOW_LEN)?;
+    socket.set_tcp_mss(SEGMENT_LEN)?;
+    socket.connect_timeout(&server.address.into(), TIMEOUT)?;
+    let mut stream = TcpStream::from(socket);
     let path = path(number % OBJECTS);
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", server.address)?;
     stream.set_nonblocking(true)?;

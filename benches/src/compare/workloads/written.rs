@@ -21,8 +21,7 @@ const PLAYLIST_SEGMENTS: u64 = 60;
 const ARENA_BYTES: u64 = 128 * MIB;
 const SECTOR_BYTES: f64 = 512.0;
 const LIMIT: Duration = Duration::from_secs(120);
-/// Just below the next larger zone: as many zones as a store of this size can have. Large stores have
-/// more.
+/// As many zones as a store of this size can have. Large stores have more.
 const ZONES: u64 = 31;
 const SHARES_PERCENT: [u64; 3] = [50, 80, 95];
 
