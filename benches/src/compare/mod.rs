@@ -128,7 +128,7 @@ impl Plan {
             probe_time: Duration::from_millis(if quick { 250 } else { 1_500 }),
             window_time: Duration::from_secs(if quick { 1 } else { 6 }),
             idle_connections: if quick { 1_000 } else { 10_000 },
-            slow_readers_few: if quick { 100 } else { 1_000 },
+            slow_readers_few: 1_000,
             slow_readers_many: if quick { 1_000 } else { 10_000 },
             storm: if quick { workloads::Storm::quick() } else { workloads::Storm::full() },
             ring: if quick { workloads::Ring::quick() } else { workloads::Ring::full() },

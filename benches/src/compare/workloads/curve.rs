@@ -9,6 +9,7 @@ use super::{Stage, pin};
 use crate::error::Result;
 
 const STEPS_PERCENT: [u32; 10] = [10, 20, 30, 40, 50, 60, BUDGET_PERCENT, 80, 90, 95];
+const QUICK_PERCENT: [u32; 4] = [10, 50, BUDGET_PERCENT, 95];
 /// Where the budget of the tail is: it is measured for longer.
 const BUDGET_PERCENT: u32 = 70;
 /// Enough that a request which is due finds one free, up to the last steps.
@@ -16,7 +17,8 @@ const CONNECTIONS: u32 = 64;
 
 /// All steps.
 pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()> {
-    run_steps(bench, peer, &STEPS_PERCENT, cells)
+    let steps: &[u32] = if bench.args.quick { &QUICK_PERCENT } else { &STEPS_PERCENT };
+    run_steps(bench, peer, steps, cells)
 }
 
 /// The step that has a budget, for rounds without the others.

@@ -71,7 +71,7 @@ impl Storm {
     }
 
     pub(in super::super) fn quick() -> Storm {
-        let ahead = Duration::from_secs(6);
+        let ahead = Duration::from_secs(5);
         Storm { count: 1_000, window: Duration::from_secs(3), ahead }
     }
 

@@ -33,8 +33,11 @@ const WINDOW_LEN: usize = 16 * 1024;
 /// tapeloop's deadline, and what its sweeper may be late.
 const CUT_LIMIT: Duration = Duration::from_secs(40);
 
-/// A crowd that every server keeps.
+/// A crowd that every server keeps. A quick look has the larger one only.
 pub(super) fn run_few(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()> {
+    if bench.args.quick {
+        return Ok(());
+    }
     run(bench, peer, bench.plan.slow_readers_few, cells)
 }
 
@@ -51,7 +54,9 @@ fn run(bench: &Bench<'_>, peer: Peer, count: u32, cells: &mut Cells) -> Result<(
     let before = pair.run(bench, server)?;
     let sockets_before = tasks::socket_count(server.running.id());
     let (arriving, readers) = std::thread::scope(|scope| {
-        let readers = scope.spawn(|| SlowReaders::start(server, count as usize, body));
+        // They come evenly over the window, but for its end.
+        let within = bench.plan.window_time * 4 / 5;
+        let readers = scope.spawn(move || SlowReaders::start(server, count, within, body));
         let arriving = pair.run(bench, server);
         (arriving, readers.join().expect("slow readers do not panic"))
     });
@@ -116,11 +121,14 @@ struct SlowReaders {
 }
 
 impl SlowReaders {
-    fn start(server: &Server, count: usize, body: Vec<u8>) -> Result<SlowReaders> {
+    fn start(server: &Server, count: u32, within: Duration, body: Vec<u8>) -> Result<SlowReaders> {
         let (mut trickling, mut stalled) = (Vec::new(), Vec::new());
+        let begun = Instant::now();
         for number in 0..count {
-            let stream =
-                ask(server, number).context(format!("opening slow reader {number} of {count}"))?;
+            let due = begun + within / count * number;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let stream = ask(server, number as usize);
+            let stream = stream.context(format!("opening slow reader {number} of {count}"))?;
             match number % 2 {
                 0 => trickling.push(Trickle::new(stream)),
                 _ => stalled.push(stream),
