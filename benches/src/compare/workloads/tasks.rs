@@ -1,16 +1,18 @@
 //! The processes, threads and sockets of a server, from /proc.
 
-use rustix::process::{Pid, getpgid};
 use std::fs;
 
 /// Processes of a group.
 fn processes(group: u32) -> Vec<u32> {
-    let is_member = |pid: &u32| {
-        let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
-        let its = pid.and_then(|pid| getpgid(Some(pid)).ok());
-        its.is_some_and(|its| its.as_raw_nonzero().get() as u32 == group)
-    };
+    let is_member = |pid: &u32| group_of(*pid) == Some(group);
     numbers("/proc").into_iter().filter(is_member).collect()
+}
+
+fn group_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in brackets may hold spaces; fields are counted after it.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(2)?.parse().ok()
 }
 
 /// Threads of all processes of a group.
@@ -42,8 +44,7 @@ mod tests {
 
     #[test]
     fn this_process_its_threads_and_its_sockets_are_seen() {
-        let group = getpgid(None).expect("every process is in a group").as_raw_nonzero().get();
-        let group = group as u32;
+        let group = group_of(std::process::id()).expect("every process is in a group");
         assert!(processes(group).contains(&std::process::id()));
         assert!(threads(group).contains(&std::process::id()));
         let before = socket_count(group);
