@@ -41,15 +41,24 @@ fn numbers(folder: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
 
     #[test]
-    fn this_process_its_threads_and_its_sockets_are_seen() {
-        let group = group_of(std::process::id()).expect("every process is in a group");
-        assert!(processes(group).contains(&std::process::id()));
-        assert!(threads(group).contains(&std::process::id()));
-        let before = socket_count(group);
-        let _socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("loopback is there");
-        assert!(socket_count(group) > before);
-        assert!(processes(u32::MAX).is_empty());
+    fn a_group_has_its_members_their_threads_and_their_sockets_and_nobody_else() {
+        let (ours, theirs) = UnixStream::pair().expect("two sockets");
+        let mut command = Command::new("cat");
+        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.process_group(0).spawn();
+        let mut child = child.expect("cat is everywhere");
+        drop(command);
+        let group = child.id();
+        let seen = (processes(group), threads(group), socket_count(group));
+        drop(ours);
+        child.wait().expect("it ends with its input");
+        assert_eq!(seen, (vec![group], vec![group], 1));
+        assert_eq!(socket_count(group), 0);
     }
 }
