@@ -126,7 +126,7 @@ impl Plan {
             ram_bytes: 256 * MIB,
             mix: if quick { mix::Shape::quick() } else { mix::Shape::full() },
             probe_time: Duration::from_millis(if quick { 250 } else { 1_500 }),
-            window_time: Duration::from_secs(if quick { 1 } else { 6 }),
+            window_time: Duration::from_secs(if quick { 1 } else { 4 }),
             idle_connections: if quick { 1_000 } else { 10_000 },
             slow_readers_few: 1_000,
             slow_readers_many: if quick { 1_000 } else { 10_000 },

@@ -2,8 +2,9 @@
 //!
 //! Two encoders' worth of streams, with lifetimes of T and 3T, push at a rate at which what is
 //! still alive fills the wanted share of the volume. Segments are deleted by nobody; playlists are
-//! overwritten with each segment. After one lap, bytes are counted over more than another: by the
-//! server, and by the kernel for the drive (where other programs may write too).
+//! overwritten with each segment. After one lap, bytes are counted for about another: by the
+//! server, by the kernel for its process, and by the kernel for the whole drive, where file system
+//! and other programs write too.
 
 use super::super::load;
 use super::super::peer::Peer;
@@ -39,6 +40,7 @@ struct Written {
     at: Instant,
     payload: f64,
     by_server: f64,
+    by_process: f64,
     by_drive: f64,
     zones_evicted: f64,
     cpu_s: f64,
@@ -46,7 +48,7 @@ struct Written {
 
 impl Ring {
     pub(in super::super) fn full() -> Ring {
-        let time = Duration::from_secs(12);
+        let time = Duration::from_secs(8);
         Ring { capacity_bytes: ZONES * 32 * MIB, ttl_s: 3, time }
     }
 
@@ -157,6 +159,7 @@ fn sample_of(
         Some((ended.cpu_s - begun.cpu_s) * 1e6 * SEGMENT_BYTES as f64 / payload);
     sample.extra = vec![
         ("drive bytes per byte", (ended.by_drive - begun.by_drive) / payload),
+        ("process bytes per byte", (ended.by_process - begun.by_process) / payload),
         ("server bytes per byte", (ended.by_server - begun.by_server) / payload),
         ("alive by rate and life, %", live / ring.capacity_bytes as f64 * 100.0),
         ("laps", (ended.by_server - begun.by_server) / ring.capacity_bytes as f64),
@@ -171,11 +174,23 @@ impl Written {
             at: Instant::now(),
             payload: server.metric("tapeloop_payload_bytes_stored_total")?,
             by_server: server.metric("tapeloop_bytes_written_total")?,
+            by_process: bytes_written_by_process(server.running.id())?,
             by_drive: bytes_written_by_drive(folder)?,
             zones_evicted: server.metric("tapeloop_zones_evicted_total")?,
             cpu_s: server.running.usage().cpu_s,
         })
     }
+}
+
+/// What the kernel has sent towards drives for a process.
+fn bytes_written_by_process(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/io");
+    let text = std::fs::read_to_string(&path).context(format!("reading {path}"))?;
+    let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    bytes.and_then(|bytes| bytes.parse().ok()).ok_or_else(|| BenchError::Answer {
+        what: path,
+        cause: "no count of bytes written".to_owned(),
+    })
 }
 
 /// What the kernel has written to the drive of a folder.
