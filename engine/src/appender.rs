@@ -18,7 +18,7 @@ use tapeloop_io::{AlignedBuf, Completion, VolumeFile, WriteRing, WriteSource, cl
 use tapeloop_log::{IoFailure, IoOp};
 
 /// Operations the kernel may have at once.
-const RING_DEPTH: u32 = 64;
+const RING_DEPTH: u32 = 8;
 /// Ring operations that the largest record or read may need: a 256 MiB zone in 512 KiB pieces.
 const OPERATIONS_KEPT: usize = 520;
 /// The longest wait.

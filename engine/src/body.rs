@@ -121,6 +121,11 @@ impl Body {
         std::mem::take(&mut *self.blocks.write()).len()
     }
 
+    /// False once its blocks have been taken away.
+    pub(crate) fn is_in_arena(&self) -> bool {
+        !self.blocks.read().is_empty()
+    }
+
     /// Received bytes from `position` on, at most to `end` and at most to the end of their block.
     /// `None` once the blocks have been taken away.
     pub(crate) fn chunk(&self, position: u64, end: u64) -> Option<Chunk> {

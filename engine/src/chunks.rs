@@ -65,6 +65,7 @@ enum Source {
 }
 
 struct Drive {
+    header: Rc<RecordHeader>,
     location: Location,
     first: Option<ReadBuf>,
     reads: PayloadReads,
@@ -116,6 +117,20 @@ impl Chunks {
         next
     }
 
+    /// Goes on with `range` of the same version instead. What was read ahead is given up, and
+    /// nothing is held until bytes are asked for again. Panics for an upload that is followed.
+    pub fn seek(&mut self, range: Range<u64>) {
+        match &mut self.source {
+            Source::Arena(_) => {}
+            Source::Drive(drive) => {
+                let (header, location) = (Rc::clone(&drive.header), drive.location);
+                *drive = Drive::new(OnDrive { header, location, first: None }, range.clone());
+            }
+            Source::Follow(..) => panic!("an upload is followed from its first byte"),
+        }
+        (self.position, self.end) = (range.start, range.end);
+    }
+
     /// The arena has let go of the object: the rest comes from its record.
     async fn go_on_from_drive(&mut self) -> Option<Result<Chunk, ReadError>> {
         let (Source::Arena(body) | Source::Follow(_, body)) = &self.source else {
@@ -137,8 +152,8 @@ impl Chunks {
 impl Drive {
     fn new(record: OnDrive, range: Range<u64>) -> Drive {
         let OnDrive { header, location, first } = record;
-        let reads = PayloadReads::new(header, location, range);
-        Drive { location, first, reads, under_way: VecDeque::new() }
+        let reads = PayloadReads::new(Rc::clone(&header), location, range);
+        Drive { header, location, first, reads, under_way: VecDeque::new() }
     }
 
     async fn next(&mut self, shared: &Arc<Shared>) -> Option<Result<Chunk, ReadError>> {

@@ -22,6 +22,7 @@ pub(crate) struct Drive {
     is_asked: AtomicBool,
     /// Reads that readers of objects asked it for.
     reads: AtomicU64,
+    shed: AtomicU64,
     /// Memory in operations of its appender.
     bytes_held: AtomicU64,
     fence: OnceLock<String>,
@@ -44,6 +45,7 @@ impl Drive {
             read_lost_ms: AtomicU64::new(0),
             is_asked: AtomicBool::new(false),
             reads: AtomicU64::new(0),
+            shed: AtomicU64::new(0),
             bytes_held: AtomicU64::new(0),
             fence: OnceLock::new(),
             waker: OnceLock::new(),
@@ -147,6 +149,14 @@ impl Drive {
     /// The drive has answered a read.
     pub(crate) fn answers(&self) {
         self.read_lost_ms.store(0, Ordering::Release);
+    }
+
+    pub(crate) fn count_shed(&self) {
+        self.shed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn shed(&self) -> u64 {
+        self.shed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count_read(&self) {

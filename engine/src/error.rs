@@ -241,6 +241,14 @@ pub enum ReadError {
         /// Time waited.
         waited_ms: u64,
     },
+    /// So many readers wait for the drive that another one would wait for too long.
+    #[error("{waiting} reads wait for the drive of volume {volume}")]
+    Overloaded {
+        /// Volume.
+        volume: u16,
+        /// Reads that wait on this thread.
+        waiting: usize,
+    },
     /// The engine has been closed.
     #[error("store is closed")]
     Closed,

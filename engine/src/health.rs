@@ -18,6 +18,8 @@ pub struct Stats {
     /// Reads of objects that drives were asked for. Readers of one thread that want the same at
     /// the same time share one.
     pub drive_reads: u64,
+    /// Readers that were refused because too many waited for a drive.
+    pub reads_shed: u64,
     /// Stored objects served from memory.
     pub arena_objects: u64,
     /// Arena blocks held by uploads.
@@ -171,6 +173,7 @@ impl Engine {
             index_entries: index_entries as u64,
             index_bytes: index_bytes as u64,
             drive_reads: shared.hub.drives.iter().map(Drive::reads).sum(),
+            reads_shed: shared.hub.drives.iter().map(Drive::shed).sum(),
             arena_objects: shared.live.stored_count() as u64,
             arena_blocks_uploading: held as u64,
             arena_blocks: all as u64,

@@ -60,14 +60,16 @@ pub use health::{Health, Stats, VolumeState, VolumeStatus, VolumeTrouble};
 pub use list::ListEntry;
 pub use object::{Object, ObjectInfo};
 pub use open::{RecoverySummary, store_now_ms};
-pub use options::{Options, volume_path, volume_paths};
+pub use options::{MemoryMax, Options, volume_path, volume_paths};
 pub use read::block_on;
 pub use scrub::{
     ScrubActivity, ScrubCounts, ScrubCycle, ScrubFault, ScrubFinding, ScrubOptions, ScrubPart,
     ScrubReport, VolumeScrub,
 };
 pub use tapeloop_format::{Geometry, Key, KeyError, StoreId};
-pub use tapeloop_io::{Chunk, Spare, VolumeError, VolumeFile, clock, probe, socket};
+pub use tapeloop_io::{
+    Chunk, Spare, VolumeError, VolumeFile, ask_for_short_turns, clock, probe, socket,
+};
 pub use tapeloop_log::{
     AppendError, Finding, GroupPolicy, LogStats, RecoveryReport, object_len_max,
 };

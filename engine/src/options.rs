@@ -2,7 +2,17 @@
 
 use crate::scrub::ScrubOptions;
 use std::path::{Path, PathBuf};
+use tapeloop_format::BLOCK;
+use tapeloop_io::buffers::{READ_BUF, SMALL_PER_LARGE, SMALL_READ_BUF};
 use tapeloop_log::GroupPolicy;
+
+/// What one object may take of the index: 18 bytes while it is served, more while a start rebuilds
+/// the index from all versions there are.
+const INDEX_BYTES_PER_OBJECT: u64 = 32;
+/// Everything else that belongs to a volume: footers of its open zones, pieces that are written.
+const VOLUME_BYTES: u64 = 16 << 20;
+/// What is known of one object in the arena; it takes a block of 64 KiB there, or more.
+const ARENA_OVERHEAD_DIVISOR: u64 = 32;
 
 /// Read buffers of a thread for each volume, when there are several.
 const READ_BUFFERS_PER_VOLUME: usize = 4;
@@ -48,6 +58,34 @@ impl Options {
         match volumes {
             1 => self.read_buffers,
             _ => self.read_buffers.max(volumes * READ_BUFFERS_PER_VOLUME),
+        }
+    }
+}
+
+/// The most memory a store takes, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryMax {
+    /// The arena, and what is known of the objects in it.
+    pub arena: u64,
+    /// Read buffers of one reading thread.
+    pub read_buffers: u64,
+    /// The index, were the store full of objects of one drive block each.
+    pub index: u64,
+    /// Open zones, and what is being written.
+    pub volumes: u64,
+}
+
+impl Options {
+    /// The most memory that a store with these options takes, its volumes together having a
+    /// capacity of so many bytes.
+    pub fn memory_max(&self, capacity_bytes: u64) -> MemoryMax {
+        let volumes = self.volumes.len();
+        let read_buffer = READ_BUF + SMALL_PER_LARGE * SMALL_READ_BUF;
+        MemoryMax {
+            arena: self.arena_bytes + self.arena_bytes / ARENA_OVERHEAD_DIVISOR,
+            read_buffers: self.read_buffers_for(volumes) as u64 * read_buffer as u64,
+            index: capacity_bytes / BLOCK as u64 * INDEX_BYTES_PER_OBJECT,
+            volumes: volumes as u64 * VOLUME_BYTES,
         }
     }
 }

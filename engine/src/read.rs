@@ -10,12 +10,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tapeloop_format::{FormatError, KeyHash, StoreId};
-use tapeloop_io::{DiskReader, ReadBuf};
+use tapeloop_io::{DiskReader, ExpectedRead, ReadBuf};
 use tapeloop_log::Location;
 use tapeloop_log::read::{self as log_read, Find, FindStep, First, Refusal, Verdict, ZoneRead};
 
 /// A read that takes longer fails: the drive hangs.
 pub(crate) const READ_TIMEOUT_MS: u64 = 4_500;
+
+/// Reads of a drive that may be asked for, on each thread: of 256 KiB each, at half a gigabyte a
+/// second, the last waits for half a second. What is in memory needs no drive, so overload is felt
+/// here first, by those who read what is old.
+pub(crate) const READS_WAITING_MAX: usize = 1024;
 
 thread_local! {
     /// This thread's readers, one per open store. Emptied before the runtime ends: their
@@ -53,7 +58,15 @@ pub(crate) async fn zone(
 ) -> Result<ReadBuf, ReadError> {
     let ZoneRead { zone, offset, len } = read;
     let target = joined::Target { store: shared.store_id, zone, lap, offset, len };
-    joined::read(target, || from_drive(shared, read)).await
+    joined::read(target, || {
+        // Counted from now on: the read itself begins a moment later.
+        let expected = expect(&shared, read.zone);
+        async move {
+            let _expected = expected;
+            from_drive(shared, read).await
+        }
+    })
+    .await
 }
 
 /// A drive that hangs is not asked again until it has answered its appender: what it has keeps
@@ -84,6 +97,25 @@ async fn from_drive(shared: Arc<Shared>, read: ZoneRead) -> Result<ReadBuf, Read
     }
 }
 
+fn expect(shared: &Shared, zone: u32) -> Option<ExpectedRead> {
+    let drive = &shared.hub.drives[usize::from(shared.geometry.volume_of(zone))];
+    Some(reader(shared).ok()?.expect_read(drive.reader()?))
+}
+
+/// Refuses a new reader while too many wait for the drive. Whoever has begun may finish.
+fn admit(shared: &Shared, zone: u32) -> Result<(), ReadError> {
+    let volume = shared.geometry.volume_of(zone);
+    let drive = &shared.hub.drives[usize::from(volume)];
+    // One that is not there, or hangs, is refused in other words.
+    let (Some(number), None) = (drive.reader(), drive.hung_ms()) else { return Ok(()) };
+    let waiting = reader(shared).map_or(0, |reader| reader.expected_reads(number));
+    if waiting < READS_WAITING_MAX {
+        return Ok(());
+    }
+    drive.count_shed();
+    Err(ReadError::Overloaded { volume, waiting })
+}
+
 /// Finds the record of `key` on the drive.
 pub(crate) async fn find(
     shared: &Arc<Shared>,
@@ -100,6 +132,7 @@ pub(crate) async fn find(
             FindStep::Recycled => return Err(ReadError::Recycled),
         };
         let mut first = first;
+        admit(shared, read.zone)?;
         let buf = match zone(Arc::clone(shared), location.lap, read).await {
             // It may reach into the next record: what cannot be read there is not this object's.
             Err(ReadError::Io { .. }) if first == First::Payload => {

@@ -10,7 +10,7 @@ use tapeloop_format::PayloadChecksums;
 use tapeloop_io::{BlockWriter, Spare};
 use tapeloop_log::{Append, Op, Put};
 use tokio::sync::oneshot;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_128;
 
 /// How the end of an upload is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct Upload {
     claim: Option<Claim>,
     writer: Option<BlockWriter>,
     checksums: Option<PayloadChecksums>,
-    content: Box<Xxh3>,
+    content: Box<XxHash3_128>,
     options: PutOptions,
     max: u64,
 }
@@ -67,7 +67,7 @@ impl Upload {
         let claim = Some(shared.admission.claim());
         let checksums = Some(PayloadChecksums::new(shared.store_id.salt()));
         let max = shared.object_len_max;
-        let content = Box::new(Xxh3::new());
+        let content = Box::new(XxHash3_128::new());
         Upload { shared, body, claim, writer: None, checksums, content, options, max }
     }
 
@@ -116,7 +116,7 @@ impl Upload {
 
     fn checksum(&mut self, bytes: &[u8]) {
         self.checksums.as_mut().expect("only a commit takes them").update(bytes);
-        self.content.update(bytes);
+        self.content.write(bytes);
     }
 
     fn check_len(&self, more: u64) -> Result<(), PutError> {
@@ -155,7 +155,7 @@ impl Upload {
             return Err(PutError::Length { declared, received });
         }
         self.writer = None;
-        let content_hash = self.content.digest128().to_le_bytes();
+        let content_hash = self.content.finish_128().to_le_bytes();
         let checksums = self.checksums.take().expect("an upload is committed once");
         let put = Put {
             metadata: (*self.body.metadata).into(),

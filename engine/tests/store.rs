@@ -1,7 +1,9 @@
 //! The engine as an embedder sees it, on a real file.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::task::Poll;
 use tapeloop_engine::{
     Ack, Chunks, Engine, Key, OpenError, Options, PutError, PutOptions, ReadError, block_on,
@@ -134,6 +136,61 @@ fn readers_of_the_same_bytes_at_the_same_time_share_one_read_of_the_drive() {
         }
         let together = engine.stats().drive_reads - start - alone;
         assert!((alone..=2 * alone).contains(&together), "{together} reads, one needs {alone}");
+    })
+    .expect("a ring");
+    engine.close();
+}
+
+#[test]
+fn p17_readers_of_old_objects_are_refused_first_when_too_many_wait_for_the_drive() {
+    const WAITING_MAX: usize = 1024;
+    let store = Store::new();
+    let engine = store.open();
+    let name = |number: usize| format!("a/{number}");
+    block_on(64, async {
+        for number in 0..WAITING_MAX + 32 {
+            put(&engine, &name(number), &payload(900, number as u8), 3_600_000)
+                .await
+                .expect("stored");
+        }
+    })
+    .expect("a ring");
+    engine.close();
+    let options = Options { read_buffers: 1, ..options(&store.path) };
+    let (engine, _) = Engine::open(options).expect("opens, with nothing in memory");
+    block_on(64, async {
+        // An object that was found keeps the buffer of its first read until its bytes are asked
+        // for.
+        let mut held = Vec::new();
+        for number in 0..8 {
+            held.push(engine.get(&key(&name(number))).await.expect("readable").expect("there"));
+        }
+        let waiting = Rc::new(Cell::new(0));
+        let wait = |number: usize| {
+            let (engine, name, waiting) = (engine.clone(), name(number), Rc::clone(&waiting));
+            tokio::task::spawn_local(async move {
+                waiting.set(waiting.get() + 1);
+                get(&engine, &name).await
+            })
+        };
+        let crowd: Vec<_> = (8..8 + WAITING_MAX).map(wait).collect();
+        while waiting.get() < WAITING_MAX {
+            tokio::task::yield_now().await;
+        }
+        let refused = engine.get(&key(&name(8 + WAITING_MAX))).await.map(|found| found.is_some());
+        assert!(
+            matches!(refused, Err(ReadError::Overloaded { volume: 0, waiting: WAITING_MAX })),
+            "{refused:?}"
+        );
+        assert_eq!(engine.stats().reads_shed, 1);
+        // Ingest, and what is in memory, do not wait for the drive's readers.
+        put(&engine, "a/live", b"now", 3_600_000).await.expect("stored");
+        assert_eq!(get(&engine, "a/live").await.as_deref(), Some(&b"now"[..]));
+        drop(held);
+        for (number, reader) in (8..).zip(crowd) {
+            let read = reader.await.expect("not cancelled");
+            assert_eq!(read, Some(payload(900, number as u8)), "who waited is served");
+        }
     })
     .expect("a ring");
     engine.close();

@@ -2,6 +2,7 @@
 
 use crate::admin::{self, Admin, EngineHandle, Watched};
 use crate::config::{Args, Command, Config, ConfigError, Policies, format_duration, format_size};
+use crate::memory::MemoryMax;
 use crate::net::{self, DataPlane, Limits, ServeError, Serving};
 use crate::store::{self, StoreError};
 use std::io;
@@ -10,17 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tapeloop_engine::{Engine, Options, RecoverySummary, probe, socket};
+use tapeloop_engine::{Engine, RecoverySummary, probe, socket};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// How often the threads are looked after.
 const WATCH: Duration = Duration::from_secs(1);
-/// What a thread's read buffers take: `Options::read_buffers` of this size.
-const READ_BUFFER_BYTES: u64 = 288 << 10;
-/// Program, stacks and rings.
-const PROGRAM_BYTES: u64 = 64 << 20;
 
 /// Why the program ended other than by a signal. One line each.
 #[derive(Debug, Error)]
@@ -67,11 +64,14 @@ pub fn run(args: &Args) -> Result<(), AppError> {
     let mut signals = runtime.block_on(async { Signals::new() }).map_err(AppError::Signals)?;
     let _ = socket::raise_nofile_limit();
     let admin_listener = bind_admin(&config)?;
-    let bound = net::bind(&data_plane(&config))?;
+    let bound = net::bind(&DataPlane::of(&config, Limits::default()))?;
     let (engine, summary) = store::open(&config)?;
     let (policies, receiver) = watch::channel(Arc::new(config.policies.clone()));
     let serving = net::serve(bound, &engine, &receiver)?;
+    let stats = engine.stats();
+    let memory = MemoryMax::of(&config, u64::from(stats.zones) * stats.zone_bytes);
     let watched = Arc::new(Watched {
+        memory_max_bytes: memory.all(),
         engine: EngineHandle(engine.clone()),
         counters: serving.counters(),
         data_addr: serving.addr(),
@@ -81,16 +81,12 @@ pub fn run(args: &Args) -> Result<(), AppError> {
     });
     let admin = admin::start(admin_listener, Arc::clone(&watched))
         .map_err(|cause| AppError::Admin { addr: config.admin_listen, cause })?;
-    print_banner(&config, &watched, &summary, admin.addr());
+    print_banner(&watched, &summary, &memory, admin.addr());
     let demo = matches!(args.command, Some(Command::Demo)).then(|| Demo::start(serving.addr()));
     let ended =
         runtime.block_on(wait_for_end(&mut signals, &config, &policies, &serving, &watched));
     stop(demo, serving, admin, engine, &watched)?;
     ended
-}
-
-fn data_plane(config: &Config) -> DataPlane {
-    DataPlane { listen: config.listen, threads: config.threads, limits: Limits::default() }
 }
 
 fn bind_admin(config: &Config) -> Result<TcpListener, AppError> {
@@ -196,21 +192,10 @@ impl Demo {
     }
 }
 
-fn memory_line(config: &Config) -> String {
-    let buffers = Options::new("").read_buffers_for(config.data.len()) as u64 * READ_BUFFER_BYTES;
-    let all = config.ram + config.threads as u64 * buffers + PROGRAM_BYTES;
-    format!(
-        "at most {} ({} of it arena), and 20 B for each stored object and 8 KiB for each \
-         connection",
-        format_size(all),
-        format_size(config.ram),
-    )
-}
-
 fn print_banner(
-    config: &Config,
     watched: &Watched,
     summary: &RecoverySummary,
+    memory: &MemoryMax,
     admin_addr: SocketAddr,
 ) {
     let stats = watched.engine.0.stats();
@@ -233,7 +218,7 @@ fn print_banner(
         let count = summary.report.findings_count;
         println!("damage       {count} findings; `tapectl fsck` names every object they touch");
     }
-    println!("memory       {}", memory_line(config));
+    println!("memory       {memory}");
     println!("data plane   http://{data}");
     println!("admin plane  http://{admin_addr}");
     println!(
@@ -253,7 +238,7 @@ fn check(config: &Config) -> Result<(), AppError> {
     };
     let machines = volumes.iter().map(place).collect::<Result<Vec<_>, _>>()?;
     let machine = machines.first().expect("a store has a place");
-    drop(net::bind(&data_plane(config))?);
+    drop(net::bind(&DataPlane::of(config, Limits::default()))?);
     drop(bind_admin(config)?);
     let list = store::list(&volumes);
     if store::exists(config) {
@@ -263,7 +248,7 @@ fn check(config: &Config) -> Result<(), AppError> {
         let each = if volumes.len() > 1 { " each" } else { "" };
         println!("store        would create {list} of {}{each}", format_size(config.capacity));
     }
-    println!("memory       {}", memory_line(config));
+    println!("memory       {}", MemoryMax::of(config, store::capacity_bytes(config)));
     println!("data plane   http://{} on {} threads", config.listen, config.threads);
     println!("admin plane  http://{}", config.admin_listen);
     println!("ttl          {} unless said otherwise", ttl(config));

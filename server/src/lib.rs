@@ -9,6 +9,7 @@ pub mod app;
 pub mod config;
 pub mod demo;
 pub mod http;
+pub mod memory;
 pub mod net;
 pub mod origin;
 pub mod store;

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 use tapeloop_engine::{
-    CreateError, Engine, GroupPolicy, OpenError, Options, RecoverySummary, volume_paths,
+    CreateError, Engine, GroupPolicy, MemoryMax, OpenError, Options, RecoverySummary, VolumeFile,
+    volume_paths,
 };
 use thiserror::Error;
 
@@ -41,6 +42,28 @@ pub fn exists(config: &Config) -> bool {
     volumes(config).iter().any(|volume| volume.exists())
 }
 
+fn options(config: &Config) -> Options {
+    Options {
+        volumes: volumes(config),
+        degraded: config.degraded,
+        arena_bytes: config.ram,
+        groups: config.policies.groups().map(group).collect(),
+        scrub: config.scrub,
+        ..Options::new("")
+    }
+}
+
+/// The most memory that the store takes, if its volumes together have such a capacity.
+pub fn memory_max(config: &Config, capacity_bytes: u64) -> MemoryMax {
+    options(config).memory_max(capacity_bytes)
+}
+
+/// Capacity of the volumes together: of those that are there, and of those that would be made.
+pub fn capacity_bytes(config: &Config) -> u64 {
+    let of = |path: &PathBuf| VolumeFile::open_read_only(path).map(|file| file.len());
+    volumes(config).iter().map(|path| of(path).unwrap_or(config.capacity)).sum()
+}
+
 /// Opens the store, formatting it first when none of its volumes exists.
 pub fn open(config: &Config) -> Result<(Engine, RecoverySummary), StoreError> {
     let volumes = volumes(config);
@@ -50,15 +73,7 @@ pub fn open(config: &Config) -> Result<(Engine, RecoverySummary), StoreError> {
         let list = list(&volumes);
         tracing::info!("{list} exists: --capacity counts only when a store is created");
     }
-    let options = Options {
-        volumes,
-        degraded: config.degraded,
-        arena_bytes: config.ram,
-        groups: config.policies.groups().map(group).collect(),
-        scrub: config.scrub,
-        ..Options::new("")
-    };
-    Ok(Engine::open(options)?)
+    Ok(Engine::open(options(config))?)
 }
 
 /// Paths as people write them.

@@ -3,68 +3,11 @@
 
 mod common;
 
+use common::running::{BINARY, Running, directory};
 use common::{Client, until};
-use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_tapeloop");
-
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
-}
-
-struct Running {
-    child: Child,
-    data: SocketAddr,
-    admin: SocketAddr,
-}
-
-impl Running {
-    /// Starts `shell` words before the binary, and waits until it prints where it listens.
-    fn start(shell: &str, flags: &[&str]) -> Running {
-        let mut child = Command::new("sh")
-            .args(["-c", &format!("{shell} exec \"$0\" \"$@\""), BINARY])
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-            .args(["--capacity", "64MiB", "--ram", "32MiB"])
-            .args(flags)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("starts");
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut lines = stdout.lines().map(|line| line.expect("text"));
-        let mut find = |word: &str| {
-            let line = lines.find(|line| line.starts_with(word)).expect("it listens");
-            let addr = line.rsplit("http://").next().expect("an address");
-            addr.parse().expect("an address")
-        };
-        let data = find("data plane");
-        let admin = find("admin plane");
-        // The rest of its words is read, so that it never waits for us.
-        std::thread::spawn(move || lines.for_each(drop));
-        Running { child, data, admin }
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args([name, &id]).status().expect("kill runs");
-        assert!(sent.success());
-    }
-
-    fn end(mut self) {
-        self.signal("-TERM");
-        let status = self.child.wait().expect("ends");
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use std::process::{Command, Output};
 
 fn path(dir: &Path) -> &str {
     dir.to_str().expect("a plain path")

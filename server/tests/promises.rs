@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Client, Server, pattern, until};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 use tapeloop_server::net::Limits;
@@ -286,6 +286,35 @@ fn a_follower_gets_every_byte_as_it_comes_and_the_end() {
 }
 
 #[test]
+fn a_follower_that_does_not_read_for_long_misses_nothing_and_keeps_nothing() {
+    let server = Server::start();
+    let body = pattern(LARGE, 21);
+    let mut encoder = server.connect();
+    encoder
+        .send("PUT /follow/b.m4s HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n");
+    encoder.send([&body[..1], b"\r\n"].concat());
+    let mut slow: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    for one in &mut slow {
+        one.send(get_head("/follow/b.m4s"));
+        assert_eq!(one.head().0, 200);
+    }
+    encoder.send(format!("{:x}\r\n", body.len() - 1));
+    encoder.send([&body[1..], b"\r\n0\r\n\r\n"].concat());
+    assert_eq!(encoder.answer(false).status, 201);
+    // Its place in the arena is taken by others.
+    for number in 0..5 {
+        assert_eq!(encoder.put(&format!("/follow/{number}.m4s"), &body).status, 201);
+    }
+    for one in &mut slow {
+        let mut received = Vec::new();
+        while let Some(chunk) = one.chunk() {
+            received.extend(chunk);
+        }
+        assert!(received == body, "every byte, although late");
+    }
+}
+
+#[test]
 fn p16_slow_heads_idle_connections_and_clients_that_do_not_read_are_cut() {
     let limits = Limits { head_ms: 400, idle_ms: 700, send_stall_ms: 500, ..Limits::default() };
     let server = Server::with_limits(limits);
@@ -302,6 +331,84 @@ fn p16_slow_heads_idle_connections_and_clients_that_do_not_read_are_cut() {
     deaf.send(get_head("/p16/a.ts").repeat(8));
     until("the deaf one to be cut", || server.connections_open() == 1);
     assert_eq!(encoder.get("/p16/a.ts").status, 200);
+}
+
+#[test]
+fn p16_a_client_that_drips_is_cut_by_the_minimum_rate() {
+    // Some of every answer is taken again and again, but never as much as there should be.
+    let rate = 1 << 40;
+    let limits = Limits { send_stall_ms: 1000, send_bytes_per_s_min: rate, ..Limits::default() };
+    let server = Server::with_limits(limits);
+    let mut encoder = server.connect();
+    let len = usize::try_from(server.engine.object_len_max()).expect("small");
+    assert_eq!(encoder.put("/p16/a.mp4", &pattern(len, 5)).status, 201);
+    let mut slow = server.connect();
+    slow.send(get_head("/p16/a.mp4").repeat(4));
+    let (mut buffer, mut taken) = ([0; 64 << 10], 0);
+    while let Ok(count) = slow.stream.read(&mut buffer) {
+        taken += count;
+        if count == 0 || taken >= 4 * len {
+            break;
+        }
+        // This is how fast it is.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(taken < 4 * len, "all {taken} bytes were sent, however slowly");
+    assert_eq!(encoder.get("/p16/a.mp4").status, 200);
+}
+
+#[test]
+fn p17_clients_that_do_not_read_keep_no_memory_from_encoders() {
+    let server = Server::start();
+    let mut encoder = server.connect();
+    let path = |number: usize| format!("/p17/{number}.mp4");
+    let mut deaf = Vec::new();
+    for number in 0..28 {
+        assert_eq!(encoder.put(&path(number), &pattern(1 << 20, 1)).status, 201);
+        // Each of them could keep some of one half of it; together, most of the memory there is.
+        for range in ["0-524287", "524288-1048575"].repeat(3) {
+            let mut one = server.connect();
+            let head = get_head(&path(number)).replace("\r\n\r\n", "\r\nRange: bytes=");
+            one.send(format!("{head}{range}\r\n\r\n").repeat(30));
+            deaf.push(one);
+        }
+    }
+    let mut before = 0;
+    until("all of them to be stuck", || {
+        std::thread::sleep(Duration::from_millis(100));
+        std::mem::replace(&mut before, server.bytes_sent()) == before
+    });
+    let largest = usize::try_from(server.engine.object_len_max()).expect("small");
+    let body = pattern(largest, 2);
+    let mut others: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+    for (number, one) in others.iter_mut().enumerate() {
+        one.send(put_head(&path(100 + number), body.len()));
+        one.send(&body[1..]);
+    }
+    assert_eq!(encoder.put(&path(102), &body).status, 201);
+    for one in &mut others {
+        one.send(b"x");
+        assert_eq!(one.answer(false).status, 201);
+    }
+}
+
+#[test]
+fn p17_readers_without_a_request_make_room_for_encoders() {
+    let server = Server::with_limits(Limits { connections_max: 10, ..Limits::default() });
+    let mut encoder = server.connect();
+    assert_eq!(encoder.put("/p17/a.ts", b"a").status, 201);
+    let mut readers: Vec<Client> = Vec::new();
+    for _ in 0..7 {
+        let mut reader = server.connect();
+        assert_eq!(reader.get("/p17/a.ts").status, 200);
+        readers.push(reader);
+    }
+    let mut late: Vec<Client> = (0..6).map(|_| server.connect()).collect();
+    for one in &mut late {
+        assert!(matches!(one.put("/p17/b.ts", b"b").status, 201 | 204), "there is room again");
+    }
+    assert_eq!(encoder.put("/p17/c.ts", b"c").status, 201, "encoders are not cut");
+    until("readers to have made room", || server.connections_open() <= 8);
 }
 
 #[test]

@@ -15,6 +15,9 @@ pub const READ_BUF: usize = 256 * 1024 + 32 * 1024;
 /// The small class: a whole small record (playlists, manifests) without holding a large buffer.
 pub const SMALL_READ_BUF: usize = 8 * 1024;
 
+/// Small buffers for each large one. Eight such weigh less than a quarter of a large one.
+pub const SMALL_PER_LARGE: usize = 8;
+
 /// Zeroed heap bytes at an address that is a multiple of 4096. Its length never changes.
 pub struct AlignedBuf {
     ptr: NonNull<u8>,

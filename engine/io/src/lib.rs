@@ -22,14 +22,16 @@ mod slots_tests;
 pub mod socket;
 mod spare;
 mod sync;
+mod turns;
 pub mod volume;
 
 pub use appender_ring::{Completion, Full, Waker, WriteRing, WriteSource};
 pub use arena::{ARENA_BLOCK, Arena, Block, BlockWriter};
 pub use buffers::{AlignedBuf, READ_BUF, SMALL_READ_BUF};
 pub use chunk::Chunk;
-pub use runtime::{DiskReader, ReadBuf, block_on};
+pub use runtime::{DiskReader, ExpectedRead, ReadBuf, block_on};
 pub use spare::Spare;
+pub use turns::ask_for_short_turns;
 pub use volume::{VolumeError, VolumeFile};
 
 pub use tapeloop_format::BLOCK;

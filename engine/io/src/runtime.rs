@@ -15,7 +15,7 @@ use std::mem;
 use std::time::Duration;
 
 pub use pool::{ReadBuf, ReadPool};
-pub use reader::{DiskReader, READS_PER_DRIVE_MAX};
+pub use reader::{DiskReader, ExpectedRead, READS_PER_DRIVE_MAX};
 
 /// How long the end of a runtime waits for reads that the kernel still has.
 const READS_END_MAX: Duration = Duration::from_secs(1);

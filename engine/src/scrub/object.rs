@@ -7,7 +7,7 @@ use super::window::Trouble;
 use super::zone::ZoneAt;
 use tapeloop_format::{BLOCK, FormatError, KeyHash, RecordHeader, RecordKind, Structure};
 use tapeloop_log::Location;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_128;
 
 /// An object as footer, log or index list it.
 pub(super) struct Listed {
@@ -112,16 +112,16 @@ impl Cycle<'_> {
 
     fn payload(&mut self, at: &ZoneAt, offset: u64, header: &RecordHeader) -> Result<(), Trouble> {
         let salt = self.shared.store_id.salt();
-        let mut content = Xxh3::new();
+        let mut content = XxHash3_128::new();
         let mut next = offset + header.shape().payload_offset as u64;
         for index in 0..header.chunk_crcs.len() {
             let len = header.chunk_len(index);
             let chunk = self.bytes(at.zone, next, len)?;
             header.verify_chunk(salt, index, chunk)?;
-            content.update(chunk);
+            content.write(chunk);
             next += len as u64;
         }
-        let (stored, computed) = (u128::from_le_bytes(header.content_hash), content.digest128());
+        let (stored, computed) = (u128::from_le_bytes(header.content_hash), content.finish_128());
         match stored == computed {
             true => Ok(()),
             false => Err(ScrubFault::ContentHash { stored, computed }.into()),

@@ -53,6 +53,8 @@ impl Scrape {
         let stats = engine.stats();
         let healthy = u64::from(is_healthy(&engine.health()));
         gauge(encoder, "healthy", "1 while all volumes read and write", healthy)?;
+        let memory = "Most memory that the process will take";
+        gauge(encoder, "memory_max_bytes", memory, self.0.memory_max_bytes)?;
         let arena_bytes = stats.arena_blocks * stats.arena_block_bytes;
         gauge(encoder, "arena_bytes", "Memory for payloads", arena_bytes)?;
         let uploading_bytes = stats.arena_blocks_uploading * stats.arena_block_bytes;
@@ -67,6 +69,8 @@ impl Scrape {
             "Reads of objects that drives were asked for",
             drive_reads,
         )?;
+        let shed = "Readers refused because too many waited for a drive";
+        counter(encoder, "reads_shed", shed, stats.reads_shed)?;
         gauge(encoder, "zone_bytes", "Size of a zone", stats.zone_bytes)?;
         gauge(encoder, "zones", "Zones of the store", u64::from(stats.zones))
     }

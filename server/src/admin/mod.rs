@@ -30,6 +30,8 @@ const LIST_MAX: usize = 10_000;
 /// What the admin plane looks at.
 #[derive(Debug)]
 pub struct Watched {
+    /// The most memory that the process will take, in bytes.
+    pub memory_max_bytes: u64,
     /// The store.
     pub engine: EngineHandle,
     /// One set of counters per front-end thread.

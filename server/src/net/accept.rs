@@ -2,6 +2,7 @@
 //! dropped, because the ring would lose the connection it is about to bring.
 
 use super::conn;
+use super::deadline::SWEEP_MS;
 use super::socket::Socket;
 use super::thread::Thread;
 use std::io;
@@ -33,11 +34,17 @@ pub(super) async fn run(thread: Rc<Thread>, listener: Listener) {
     while !thread.is_stopping.get() {
         // Made before the accept fails, so that a close in between is not missed.
         let closed = thread.connections.closed.notified();
+        let Some(seat) = thread.seats.take(thread.limits.connections_max) else {
+            // The sweepers make room, this thread's or another's.
+            thread.counters.accept_pauses.add(1);
+            let _ = tokio::time::timeout(Duration::from_millis(SWEEP_MS), closed).await;
+            continue;
+        };
         match listener.0.accept().await {
             Ok((stream, _)) => {
                 thread.counters.connections_accepted.add(1);
                 let socket = Rc::new(Socket::new(stream));
-                tokio::task::spawn_local(conn::serve(Rc::clone(&thread), socket));
+                tokio::task::spawn_local(conn::serve(Rc::clone(&thread), socket, seat));
             }
             Err(_) if thread.is_stopping.get() => return,
             Err(error) if is_shortage(&error) => {

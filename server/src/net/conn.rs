@@ -2,20 +2,23 @@
 
 use super::body::Body;
 use super::deadline;
-use super::inbox::Inbox;
+use super::inbox::{self, Inbox};
+use super::memory::{Extra, Seat};
 use super::socket::{Expiry, Socket};
 use super::thread::Thread;
 use crate::http::chunked::Step as BodyStep;
 use crate::http::head::{HeadParser, Method, Step};
 use crate::origin::request::{Action, Request};
 use crate::origin::{Failure, respond};
+use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 use tapeloop_engine::Chunk;
 
 /// Answers that may wait in the buffer while pipelined requests are still at hand.
 const PIPELINED_MAX: usize = 16;
 /// Bytes of answers that may wait.
-const OUT_BYTES_MAX: usize = 64 << 10;
+const OUT_BYTES_MAX: usize = 16 << 10;
 /// Body bytes read for nothing so that the connection can go on.
 pub(super) const DRAIN_BYTES_MAX: u64 = 64 << 10;
 /// Bytes read for nothing so that a last answer is not lost by a reset.
@@ -54,15 +57,28 @@ pub(super) struct Conn {
     key: Vec<u8>,
     /// It has pushed: an encoder, which is left idle for longer.
     pub(super) is_ingest: bool,
+    /// It has not asked for anything yet.
+    is_fresh: bool,
+    taking: Taking,
+    pub(super) extra: Extra,
+}
+
+/// How fast a client takes the answers it has asked for. Only time that it kept us waiting counts.
+#[derive(Debug, Default)]
+struct Taking {
+    sent_bytes: Cell<u64>,
+    waited_ms: Cell<u64>,
+    waiting_since_ms: Cell<u64>,
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(thread: Rc<Thread>, socket: Rc<Socket>) {
+pub(super) async fn serve(thread: Rc<Thread>, socket: Rc<Socket>, _seat: Seat) {
     let _listed = thread.connections.list(Rc::clone(&socket));
     thread.counters.connections_open.add(1);
     let counters = thread.counters.clone();
     let _open = Defer(|| counters.connections_open.sub(1));
     let mut conn = Conn {
+        extra: Extra::new(Rc::clone(&thread.extra_memory)),
         thread,
         socket,
         inbox: Inbox::default(),
@@ -71,6 +87,8 @@ pub(super) async fn serve(thread: Rc<Thread>, socket: Rc<Socket>) {
         parser: HeadParser::new(),
         key: Vec::new(),
         is_ingest: false,
+        is_fresh: true,
+        taking: Taking::default(),
     };
     match conn.run().await {
         Stop::Gone => {}
@@ -106,7 +124,11 @@ impl Conn {
     /// Waits for a complete, judged request.
     async fn next_request(&mut self) -> Result<Request, Stop> {
         let limits = self.thread.limits;
-        let idle_ms = if self.is_ingest { limits.ingest_idle_ms } else { limits.idle_ms };
+        let (idle_ms, idle) = match (self.is_ingest, self.is_fresh) {
+            (true, _) => (limits.ingest_idle_ms, Expiry::IdleIngest),
+            (false, true) => (limits.idle_ms, Expiry::IdleFresh),
+            (false, false) => (limits.idle_ms, Expiry::Idle),
+        };
         let start_ms = deadline::now_ms();
         let mut head_deadline_ms = None;
         loop {
@@ -141,7 +163,7 @@ impl Conn {
             } else if self.thread.is_stopping.get() {
                 return Err(Stop::Gone);
             } else {
-                self.socket.set_deadline(start_ms + idle_ms, Expiry::Idle);
+                self.socket.set_deadline(start_ms + idle_ms, idle);
             }
             let received = self.fill().await?;
             if received == 0 {
@@ -155,6 +177,8 @@ impl Conn {
 
     async fn answer(&mut self, request: Request) -> Result<(), Stop> {
         self.socket.clear_deadline();
+        self.taking = Taking::default();
+        self.is_fresh = false;
         self.need_buffer();
         let terms = Terms {
             keep_alive: request.keep_alive,
@@ -301,7 +325,12 @@ impl Conn {
         if self.is_ingest {
             self.socket.quickack();
         }
-        let (result, bytes) = self.socket.read(self.inbox.lend()).await;
+        let buffer = self.inbox.lend();
+        let has_memory = self.extra.set(inbox::extra_bytes(&buffer));
+        if !has_memory {
+            return Err(Stop::Reset);
+        }
+        let (result, bytes) = self.socket.read(buffer).await;
         self.inbox.restore(bytes);
         result.map_err(|_| Stop::Gone)
     }
@@ -328,7 +357,11 @@ impl Conn {
             self.expect_send();
             let (result, out) = self.socket.write(std::mem::take(&mut self.out), sent).await;
             self.out = out;
-            sent += self.sent(result)?;
+            sent += self.sent(result, self.out.len() - sent)?;
+            // Not taken at once: the next write may wait for long.
+            if sent < self.out.len() && !self.extra.set(self.out.capacity()) {
+                return Err(Stop::Reset);
+            }
         }
         self.out.clear();
         if self.out.capacity() > 0 {
@@ -339,37 +372,47 @@ impl Conn {
         Ok(())
     }
 
-    /// Sends one chunk.
-    pub(super) async fn send(&self, mut chunk: Chunk) -> Result<(), Stop> {
-        while !chunk.is_empty() {
-            self.expect_send();
-            let (result, back) = self.socket.write_chunk(chunk).await;
-            let count = self.sent(result)?;
-            chunk = back.slice(count..back.len());
-        }
-        self.socket.clear_deadline();
-        Ok(())
-    }
-
     /// Sends several chunks in as few writes as the socket allows.
     pub(super) async fn send_all(&self, mut parts: Vec<Chunk>) -> Result<(), Stop> {
         while !parts.is_empty() {
             self.expect_send();
             let (result, back) = self.socket.write_chunks(parts).await;
-            parts = after(back, self.sent(result)?);
+            let count = self.sent(result, len_of(&back))?;
+            parts = after(back, count);
         }
         self.socket.clear_deadline();
         Ok(())
     }
 
+    /// The client is to take something now: some of it soon, and all of it at the slowest rate.
     pub(super) fn expect_send(&self) {
-        let at_ms = deadline::now_ms() + self.thread.limits.send_stall_ms;
-        self.socket.set_deadline(at_ms, Expiry::Cut);
+        let (limits, taking) = (&self.thread.limits, &self.taking);
+        let now_ms = deadline::now_ms();
+        taking.waiting_since_ms.set(now_ms);
+        let mut left_ms = limits.send_stall_ms;
+        if taking.waited_ms.get() > 0 {
+            let bytes = taking.sent_bytes.get();
+            let earned_ms = bytes.saturating_mul(1000) / limits.send_bytes_per_s_min;
+            left_ms = left_ms.min((left_ms + earned_ms).saturating_sub(taking.waited_ms.get()));
+        }
+        self.socket.set_deadline(now_ms + left_ms, Expiry::Cut);
     }
 
-    pub(super) fn sent(&self, result: std::io::Result<usize>) -> Result<usize, Stop> {
+    /// What was expected has come, or was not waited for any longer.
+    pub(super) fn waited_for_room(&self) {
+        let taking = &self.taking;
+        let waited_ms = deadline::now_ms() - taking.waiting_since_ms.get();
+        taking.waited_ms.set(taking.waited_ms.get() + waited_ms);
+    }
+
+    /// What became of a write of `wanted` bytes. Less than all of them: the client is slow.
+    pub(super) fn sent(&self, result: io::Result<usize>, wanted: usize) -> Result<usize, Stop> {
         match result {
             Ok(count) if count > 0 => {
+                if count < wanted {
+                    self.waited_for_room();
+                }
+                self.taking.sent_bytes.set(self.taking.sent_bytes.get() + count as u64);
                 self.thread.counters.bytes_sent.add(count as u64);
                 Ok(count)
             }
@@ -410,6 +453,11 @@ impl<F: Into<Failure>> From<F> for Fault {
     fn from(failure: F) -> Fault {
         Fault::Failure(failure.into())
     }
+}
+
+/// Bytes of all parts.
+pub(super) fn len_of(parts: &[Chunk]) -> usize {
+    parts.iter().map(|part| part.len()).sum()
 }
 
 /// What is left of `parts` when the first `count` bytes are gone.

@@ -1,5 +1,6 @@
 //! The connections of a thread and their deadlines.
 
+use super::Limits;
 use super::socket::Socket;
 use super::stats::Counters;
 use std::cell::{Cell, RefCell};
@@ -9,6 +10,9 @@ use tokio::sync::Notify;
 
 /// How often deadlines are looked at; they are late by at most this.
 pub(super) const SWEEP_MS: u64 = 250;
+
+/// One of so many idle connections makes room at once.
+const CUT_DIVISOR: usize = 16;
 
 /// The clock of deadlines, in milliseconds. They are seconds away and looked at every quarter of
 /// one: the time of the last tick will do, and is read several times for every request.
@@ -73,6 +77,19 @@ impl Connections {
                 socket.cut();
             }
         }
+    }
+
+    /// Shuts down some of those that have been idle for the longest time, because others wait for
+    /// their places. Encoders stay, and so does who came only just now.
+    pub(super) fn cut_longest_idle(&self, limits: &Limits) {
+        let fresh_until_ms = now_ms() + limits.idle_ms.saturating_sub(limits.head_ms);
+        let slots = self.slots.borrow();
+        let sockets = slots.sockets.iter().flatten();
+        let idle = sockets.filter_map(|one| Some((one.may_be_cut(fresh_until_ms)?, one)));
+        let mut idle: Vec<_> = idle.collect();
+        idle.sort_unstable_by_key(|(until_ms, _)| *until_ms);
+        let count = idle.len().div_ceil(CUT_DIVISOR);
+        idle.iter().take(count).for_each(|(_, socket)| socket.cut());
     }
 
     /// Shuts down every connection.

@@ -1,7 +1,7 @@
 //! GET and HEAD: conditions, ranges, and bytes to the socket while the next are being read.
 
 use super::conn::{Conn, Stop, Terms};
-use super::drive::FromDrive;
+use super::stream::next_or_reset;
 use crate::http::conditional::{self, Outcome, Validators};
 use crate::http::head::Fields;
 use crate::http::range::{self, Selected};
@@ -15,8 +15,6 @@ use tapeloop_engine::{Chunk, Chunks, Key, Object};
 
 /// Bodies up to this length leave with their head in one write.
 const SMALL_BODY_MAX: u64 = 16 << 10;
-/// Arena blocks that leave in one write: they are at hand, and every write is a turn of the ring.
-const ARENA_BATCH: usize = 9;
 
 impl Conn {
     pub(super) async fn get(
@@ -81,16 +79,15 @@ impl Conn {
         self.describe(&stamp, &object, &view, status, range.clone());
         self.latency(started);
         let is_in_arena = object.info().in_arena;
-        let hash = object.info().content_hash;
         // It may hold a read buffer, and nobody may wait for a second one while holding a first.
         drop(object);
         let len = range.end - range.start;
         if len <= SMALL_BODY_MAX {
             self.append_small(first, &mut chunks, len).await?;
         } else if is_in_arena {
-            self.stream(first, &mut chunks, len).await?;
+            self.stream_from_arena(range, first, chunks).await?;
         } else {
-            self.stream_from_drive(FromDrive { key, hash, range }, first, chunks).await?;
+            self.stream_from_drive(range, first, chunks).await?;
         }
         self.answered(status, stamp.keep_alive).await
     }
@@ -134,26 +131,6 @@ impl Conn {
         }
     }
 
-    /// Sends the waiting head with the first blocks, then batches of blocks. They are in memory
-    /// anyway, so a slow client holds nothing by being slow but the object's place in the arena.
-    async fn stream(&mut self, first: Chunk, chunks: &mut Chunks, len: u64) -> Result<(), Stop> {
-        let head = Chunk::from(std::mem::take(&mut self.out));
-        let mut left = len.checked_sub(first.len() as u64).ok_or(Stop::Reset)?;
-        let mut parts = vec![head, first];
-        loop {
-            while left > 0 && parts.len() < ARENA_BATCH {
-                let chunk = next_or_reset(chunks.next().await)?;
-                left = left.checked_sub(chunk.len() as u64).ok_or(Stop::Reset)?;
-                parts.push(chunk);
-            }
-            self.send_all(parts).await?;
-            if left == 0 {
-                return Ok(());
-            }
-            parts = Vec::with_capacity(ARENA_BATCH);
-        }
-    }
-
     /// Sends an upload in progress as its bytes arrive. It ends with the upload; if that is
     /// abandoned, with a reset, so that no cache takes the part for the whole.
     async fn follow(&mut self, key: &Key, object: &Object, terms: Terms) -> Result<(), Stop> {
@@ -180,7 +157,7 @@ impl Conn {
                 Some(Ok(chunk)) => chunk,
             };
             if terms.is_http10 {
-                self.send(chunk).await?;
+                self.send_followed(vec![chunk]).await?;
             } else if !chunk.is_empty() {
                 self.send_framed(chunk).await?;
             }
@@ -200,19 +177,12 @@ impl Conn {
             return self.flush().await;
         }
         let size = Chunk::from(std::mem::take(&mut self.out));
-        self.send_all(vec![size, chunk, Chunk::from(CHUNK_END.to_vec())]).await
+        self.send_followed(vec![size, chunk, Chunk::from(CHUNK_END.to_vec())]).await
     }
 
     fn latency(&self, started: Instant) {
         let latency_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.thread.counters.get_latency.record(latency_us);
-    }
-}
-
-pub(super) fn next_or_reset<E>(next: Option<Result<Chunk, E>>) -> Result<Chunk, Stop> {
-    match next {
-        Some(Ok(chunk)) => Ok(chunk),
-        Some(Err(_)) | None => Err(Stop::Reset),
     }
 }
 

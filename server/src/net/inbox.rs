@@ -9,6 +9,11 @@ const CAPACITY_START: usize = 4 << 10;
 /// The parser refuses a head before it can fill this.
 const CAPACITY_MAX: usize = HEAD_BYTES_MAX + 1024;
 
+/// What a lent buffer takes beyond the room for a usual head.
+pub(super) fn extra_bytes(lent: &Vec<u8>) -> usize {
+    lent.capacity().saturating_sub(CAPACITY_START)
+}
+
 /// A buffer that is filled at its end and taken from its start.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {

@@ -8,18 +8,19 @@ mod accept;
 mod body;
 mod conn;
 mod deadline;
-mod drive;
 mod get;
 mod inbox;
 mod listener;
+mod memory;
 mod put;
 mod socket;
 mod stats;
+mod stream;
 mod thread;
 
 pub use stats::{Counters, LATENCY_BOUNDS_US, Latency};
 
-use crate::config::Policies;
+use crate::config::{Config, Policies};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
@@ -42,10 +43,14 @@ pub struct Limits {
     pub body_bytes_per_s_min: u64,
     /// Between two bytes that the client takes.
     pub send_stall_ms: u64,
+    /// Slowest average at which a client may take an answer.
+    pub send_bytes_per_s_min: u64,
     /// For reading on after an answer that ends the connection.
     pub linger_ms: u64,
     /// For requests in progress when the server is told to stop.
     pub drain_ms: u64,
+    /// Connections at once, over all threads. Those beyond wait to be accepted.
+    pub connections_max: usize,
 }
 
 impl Default for Limits {
@@ -57,8 +62,10 @@ impl Default for Limits {
             body_idle_ms: 60_000,
             body_bytes_per_s_min: 8 << 10,
             send_stall_ms: 30_000,
+            send_bytes_per_s_min: 8 << 10,
             linger_ms: 2_000,
             drain_ms: 10_000,
+            connections_max: memory::CONNECTIONS_MAX,
         }
     }
 }
@@ -120,6 +127,20 @@ pub struct Bound {
     limits: Limits,
 }
 
+impl DataPlane {
+    /// As configured.
+    pub fn of(config: &Config, limits: Limits) -> DataPlane {
+        DataPlane { listen: config.listen, threads: config.threads, limits }
+    }
+
+    /// The most memory that connections take, in bytes, whatever their clients do.
+    pub fn memory_max(&self) -> u64 {
+        let connections = self.limits.connections_max as u64 * memory::CONNECTION_BYTES;
+        let thread = memory::EXTRA_BYTES_MAX + thread::SPARE_BYTES_MAX;
+        connections + self.threads as u64 * thread as u64
+    }
+}
+
 /// Takes the address, so that a store is not even opened when that fails. Clients wait from here
 /// on.
 pub fn bind(plane: &DataPlane) -> Result<Bound, ServeError> {
@@ -138,6 +159,7 @@ pub fn serve(
 ) -> Result<Serving, ServeError> {
     let Bound { listeners, addr, limits } = bound;
     let (stop, stopping) = watch::channel(false);
+    let seats = memory::Seats::default();
     let mut serving = Serving { addr, stop, threads: Vec::new(), counters: Vec::new() };
     for (number, listener) in listeners.into_iter().enumerate() {
         let counters = Arc::new(Counters::default());
@@ -148,6 +170,7 @@ pub fn serve(
             stopping: stopping.clone(),
             limits,
             counters: Arc::clone(&counters),
+            seats: seats.clone(),
         };
         let (end, ended) = mpsc::sync_channel(1);
         let spawned = std::thread::Builder::new()

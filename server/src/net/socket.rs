@@ -16,6 +16,10 @@ use tokio_uring::net::TcpStream;
 pub(super) enum Expiry {
     /// Nothing is to be said to an idle client: both directions are shut.
     Idle,
+    /// The same for one that has not asked for anything yet.
+    IdleFresh,
+    /// The same for one that pushes: it is never cut for want of room.
+    IdleIngest,
     /// Reading ends, so that the client can still be told why.
     StopReading,
     /// Both directions are shut.
@@ -55,7 +59,20 @@ impl Socket {
 
     pub(super) fn is_idle(&self) -> bool {
         let deadline = self.deadline.get();
-        deadline.expiry == Expiry::Idle && deadline.at_ms != u64::MAX
+        let is_idle =
+            matches!(deadline.expiry, Expiry::Idle | Expiry::IdleFresh | Expiry::IdleIngest);
+        is_idle && deadline.at_ms != u64::MAX
+    }
+
+    /// When a client will have been idle for too long, if it may be cut before that: one that only
+    /// reads, or one that will have been silent for long since it came, at `fresh_until_ms`.
+    pub(super) fn may_be_cut(&self, fresh_until_ms: u64) -> Option<u64> {
+        let Deadline { at_ms, expiry } = self.deadline.get();
+        match expiry {
+            Expiry::Idle => Some(at_ms),
+            Expiry::IdleFresh if at_ms <= fresh_until_ms => Some(at_ms),
+            _ => None,
+        }
     }
 
     /// True once a deadline has passed.
@@ -72,7 +89,7 @@ impl Socket {
             self.clear_deadline();
             match deadline.expiry {
                 Expiry::StopReading => self.shut(Shutdown::Read),
-                Expiry::Idle | Expiry::Cut => self.shut(Shutdown::Both),
+                _ => self.shut(Shutdown::Both),
             }
         }
         is_late
@@ -117,11 +134,6 @@ impl Socket {
         assert!(from < buffer.len(), "nothing to write");
         let (result, slice) = self.stream.write(buffer.slice(from..)).submit().await;
         (result, slice.into_inner())
-    }
-
-    /// Writes one chunk once; the count may be short.
-    pub(super) async fn write_chunk(&self, chunk: Chunk) -> (io::Result<usize>, Chunk) {
-        self.stream.write(chunk).submit().await
     }
 
     /// Writes several chunks once; the count may be short.

@@ -1,6 +1,7 @@
 //! One front-end thread: its ring, its listener, its connections, its sweeper.
 
 use super::deadline::{self, Connections, SWEEP_MS};
+use super::memory::{ExtraMemory, Seats};
 use super::stats::Counters;
 use super::{Limits, accept};
 use crate::config::Policies;
@@ -25,6 +26,7 @@ pub(super) struct Seed {
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) limits: Limits,
     pub(super) counters: Arc<Counters>,
+    pub(super) seats: Seats,
 }
 
 /// What all connections of a thread share.
@@ -34,6 +36,8 @@ pub(super) struct Thread {
     pub(super) counters: Arc<Counters>,
     pub(super) connections: Rc<Connections>,
     pub(super) is_stopping: Cell<bool>,
+    pub(super) seats: Seats,
+    pub(super) extra_memory: Rc<ExtraMemory>,
     policies: RefCell<Arc<Policies>>,
     date: RefCell<DateCache>,
     /// Empty answer buffers: one is needed only while an answer is on its way.
@@ -43,7 +47,9 @@ pub(super) struct Thread {
 /// Spare answer buffers of a thread.
 const BUFFERS_MAX: usize = 64;
 /// A buffer that grew beyond this is given back to the allocator.
-const BUFFER_BYTES_MAX: usize = 128 << 10;
+const BUFFER_BYTES_MAX: usize = 32 << 10;
+/// What the spare ones take.
+pub(super) const SPARE_BYTES_MAX: usize = BUFFERS_MAX * BUFFER_BYTES_MAX;
 
 impl Thread {
     pub(super) fn take_buffer(&self) -> Vec<u8> {
@@ -73,17 +79,22 @@ impl Thread {
 
 /// Runs a thread until it is told to stop and its connections have ended.
 pub(super) fn run(seed: Seed) -> io::Result<()> {
+    // A request should not wait behind the long turn of another thread. Where the kernel says no,
+    // it may.
+    let _ = tapeloop_engine::ask_for_short_turns();
     tapeloop_engine::block_on(RING_ENTRIES, serve(seed))
 }
 
 async fn serve(seed: Seed) {
-    let Seed { listener, engine, mut policies, mut stopping, limits, counters } = seed;
+    let Seed { listener, engine, mut policies, mut stopping, limits, counters, seats } = seed;
     let thread = Rc::new(Thread {
         engine,
         limits,
         counters,
         connections: Rc::default(),
         is_stopping: Cell::new(false),
+        seats,
+        extra_memory: Rc::default(),
         policies: RefCell::new(Arc::clone(&policies.borrow_and_update())),
         date: RefCell::default(),
         buffers: RefCell::default(),
@@ -104,9 +115,13 @@ async fn serve(seed: Seed) {
 /// Looks at deadlines, and takes over new policies, until the thread ends.
 async fn sweep(thread: Rc<Thread>, mut policies: watch::Receiver<Arc<Policies>>) {
     let mut ticks = tokio::time::interval(Duration::from_millis(SWEEP_MS));
+    let mut refusals = 0;
     loop {
         ticks.tick().await;
         thread.connections.sweep(deadline::now_ms(), &thread.counters);
+        if std::mem::replace(&mut refusals, thread.seats.refusals()) != refusals {
+            thread.connections.cut_longest_idle(&thread.limits);
+        }
         if policies.has_changed().unwrap_or(false) {
             *thread.policies.borrow_mut() = Arc::clone(&policies.borrow_and_update());
         }

@@ -132,7 +132,7 @@ fn read_status(error: &ReadError) -> u16 {
         // Its life ended, or never began.
         ReadError::Recycled | ReadError::Aborted { .. } => 404,
         ReadError::Damaged { .. } | ReadError::Io { .. } => 500,
-        ReadError::Closed => 503,
+        ReadError::Closed | ReadError::Overloaded { .. } => 503,
         ReadError::Stalled { .. } => 504,
     }
 }

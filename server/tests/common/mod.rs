@@ -2,6 +2,8 @@
 //! told.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod running;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -56,6 +58,11 @@ impl Server {
     pub fn connections_open(&self) -> u64 {
         let counters = self.serving.as_ref().expect("running").counters();
         counters.iter().map(|counters| counters.connections_open.get()).sum()
+    }
+
+    pub fn bytes_sent(&self) -> u64 {
+        let counters = self.serving.as_ref().expect("running").counters();
+        counters.iter().map(|counters| counters.bytes_sent.get()).sum()
     }
 
     pub fn stop(&mut self) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use twox_hash::XxHash3_128;
 
 use super::manifest::{Entry, Head, Writer};
 use super::metadata::Fields;
@@ -123,7 +123,7 @@ impl Dump<'_> {
         file.write_all(payload)?;
         file.sync_all()?;
         // Read back, so that the manifest speaks of what is there.
-        if hash_file(&path)? != (payload.len() as u64, xxh3_128(payload)) {
+        if hash_file(&path)? != (payload.len() as u64, XxHash3_128::oneshot(payload)) {
             return Err(io::Error::other(format!("{name} does not read back as written")));
         }
         entry.file = name;
@@ -168,14 +168,14 @@ fn is_taken(error: &io::Error) -> bool {
 /// Length and XXH3-128 of a file.
 pub(super) fn hash_file(path: &Path) -> io::Result<(u64, u128)> {
     let mut file = File::open(path)?;
-    let mut hasher = Xxh3::new();
+    let mut hasher = XxHash3_128::new();
     let mut buffer = vec![0; VERIFY_BUFFER];
     let mut len = 0;
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok((len, hasher.digest128())),
+            0 => return Ok((len, hasher.finish_128())),
             count => {
-                hasher.update(&buffer[..count]);
+                hasher.write(&buffer[..count]);
                 len += count as u64;
             }
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tapeloop_format::StoreId;
-use xxhash_rust::xxh3::xxh3_128;
+use twox_hash::XxHash3_128;
 
 use super::repair::{Action, Locked, refused};
 use crate::error::{Outcome, ToolError};
@@ -113,7 +113,7 @@ fn line(out: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    format!("{:032x}", xxh3_128(bytes))
+    format!("{:032x}", XxHash3_128::oneshot(bytes))
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

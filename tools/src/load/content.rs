@@ -9,7 +9,7 @@
 
 use std::sync::LazyLock;
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// The unit of content.
 const PAGE: usize = 4096;
@@ -38,7 +38,7 @@ impl Content {
     /// The content that belongs to a path (without its query).
     pub(crate) fn of_path(path: &str) -> Content {
         let path = path.split('?').next().unwrap_or(path);
-        Content { seed: xxh3_64(path.as_bytes()) }
+        Content { seed: XxHash3_64::oneshot(path.as_bytes()) }
     }
 
     /// Writes the bytes that start at `offset` into the whole of `out`.

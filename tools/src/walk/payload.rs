@@ -1,7 +1,7 @@
 //! The part of a record behind its header.
 
 use tapeloop_format::{CHUNK, FormatError, RecordHeader, RecordKind, Salt, Structure};
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_128;
 
 use super::fault::Fault;
 use super::reader::ZoneReader;
@@ -36,12 +36,12 @@ pub(crate) fn check_payload(
 ) -> Option<(Fault, usize)> {
     let start = offset + header.shape().payload_offset as u64;
     let mut faults = Faults::default();
-    let mut content = Xxh3::new();
+    let mut content = XxHash3_128::new();
     for index in 0..header.chunk_crcs.len() {
         let at = start + (index * CHUNK) as u64;
         let checked = match reader.bytes(at, header.chunk_len(index)) {
             Ok(chunk) => {
-                content.update(chunk);
+                content.write(chunk);
                 header.verify_chunk(salt, index, chunk).map_err(Fault::Format)
             }
             Err(fault) => Err(fault),
@@ -52,7 +52,7 @@ pub(crate) fn check_payload(
     }
     // A damaged chunk spoils the hash as well: one finding is enough.
     if faults.count == 0 && header.kind == RecordKind::Put {
-        let found = content.digest128().to_le_bytes();
+        let found = content.finish_128().to_le_bytes();
         if found != header.content_hash {
             let (expected, found) = (hex(&header.content_hash), hex(&found));
             faults.note(Fault::ContentHash { expected, found });

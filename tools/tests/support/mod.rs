@@ -189,7 +189,7 @@ impl StoreBuilder {
         victim: Option<ZoneLap>,
         expires_ms: u64,
     ) -> Written {
-        let content_hash = xxhash_rust::xxh3::xxh3_128(payload).to_le_bytes();
+        let content_hash = twox_hash::XxHash3_128::oneshot(payload).to_le_bytes();
         self.put_of(zone, key, payload, victim, expires_ms, content_hash)
     }
 

@@ -6,7 +6,7 @@ use tapeloop_format::{
     GIVEN_UP_WHOLLY, Geometry, KeyHash, KeyHasher, Kill, OpenZoneMark, PayloadChecksums,
     RecordHeader, RecordKind, StoreId, VolumeHeader, ZoneHeader, ZoneLap,
 };
-use xxhash_rust::xxh3::xxh3_128;
+use twox_hash::XxHash3_128;
 
 pub const STORE: StoreId = StoreId(*b"0123456789abcdef");
 pub const ZONE_SIZE: u64 = 1 << 20;
@@ -80,7 +80,7 @@ pub fn record(kind: RecordKind, offset: u64, lsn: u64, payload: &[u8]) -> Record
         payload_len: payload.len() as u64,
         hole_len: if kind == RecordKind::Void { 3 * BLOCK as u32 } else { 0 },
         content_hash: match kind {
-            RecordKind::Put => xxh3_128(payload).to_le_bytes(),
+            RecordKind::Put => XxHash3_128::oneshot(payload).to_le_bytes(),
             _ => [0; 16],
         },
         key_hash: if keyed { KeyHasher::new(&STORE).hash(key) } else { KeyHash([0; 16]) },

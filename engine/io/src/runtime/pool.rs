@@ -12,10 +12,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
 
-use crate::buffers::{AlignedBuf, READ_BUF, SMALL_READ_BUF};
-
-/// Small buffers for each large one. Eight such weigh less than a quarter of a large one.
-const SMALL_PER_LARGE: usize = 8;
+use crate::buffers::{AlignedBuf, READ_BUF, SMALL_PER_LARGE, SMALL_READ_BUF};
 
 /// The kernel (through tokio-uring) registers at most UIO_MAXIOV buffers.
 const BUFFERS_MAX: usize = 1024;

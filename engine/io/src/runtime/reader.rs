@@ -4,6 +4,7 @@
 //! kernel is done with it: a drive that hangs gets no more reads than its share, however often its
 //! readers give up.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -43,6 +44,16 @@ struct Drive {
     /// The ring's own descriptor of the volume.
     file: File,
     volume: Arc<VolumeFile>,
+    expected: Cell<usize>,
+}
+
+/// A read that waits, or is under way.
+pub struct ExpectedRead(Rc<Drive>);
+
+impl Drop for ExpectedRead {
+    fn drop(&mut self) {
+        self.0.expected.set(self.0.expected.get() - 1);
+    }
 }
 
 impl DiskReader {
@@ -53,7 +64,8 @@ impl DiskReader {
             .iter()
             .map(|volume| {
                 let file = File::from_std(volume.try_clone_file()?);
-                Ok(Rc::new(Drive { file, volume: Arc::clone(volume) }))
+                let volume = Arc::clone(volume);
+                Ok(Rc::new(Drive { file, volume, expected: Cell::new(0) }))
             })
             .collect::<io::Result<Vec<Rc<Drive>>>>()?;
         let pool = ReadPool::new(pool_buffers, volumes.len())?;
@@ -73,6 +85,18 @@ impl DiskReader {
     /// The buffers, for gauges.
     pub fn pool(&self) -> &ReadPool {
         &self.inner.pool
+    }
+
+    /// Counts a read that is going to be asked for, until the guard is dropped.
+    pub fn expect_read(&self, volume: u16) -> ExpectedRead {
+        let drive = Rc::clone(&self.inner.drives[usize::from(volume)]);
+        drive.expected.set(drive.expected.get() + 1);
+        ExpectedRead(drive)
+    }
+
+    /// How many reads of a volume are counted now, on this thread.
+    pub fn expected_reads(&self, volume: u16) -> usize {
+        self.inner.drives[usize::from(volume)].expected.get()
     }
 
     /// Reads exactly `len` bytes at `offset`, both in whole drive blocks, `len` at most
