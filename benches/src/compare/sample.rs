@@ -31,8 +31,9 @@ pub(super) struct Sample {
     pub(super) extra: Vec<Extra>,
 }
 
+/// JSON has no numbers for what is not finite, and a figure of nothing is none.
 fn as_map<S: Serializer>(extra: &[Extra], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(extra.iter().copied())
+    serializer.collect_map(extra.iter().copied().filter(|(_, value)| value.is_finite()))
 }
 
 impl Sample {
@@ -174,11 +175,12 @@ mod tests {
     fn a_row_has_each_extra_figure_of_its_peers_once_and_no_other_row_has_them() {
         let mut cells = Cells::default();
         cells.add("one", "a", sample(vec![("x, ms", 1.0)]));
-        cells.add("one", "b", sample(vec![("y, s", 2.0), ("x, ms", 3.0)]));
+        cells.add("one", "b", sample(vec![("y, s", f64::INFINITY), ("x, ms", 3.0)]));
         cells.add("two", "a", sample(Vec::new()));
         assert_eq!(cells.extras_of_row("one"), ["x, ms", "y, s"]);
         assert!(cells.extras_of_row("two").is_empty());
         let json = serde_json::to_value(&cells).expect("numbers and names");
-        assert_eq!(json["cells"][1]["samples"][0]["extra"]["x, ms"], 3.0);
+        let extra = &json["cells"][1]["samples"][0]["extra"];
+        assert_eq!(extra, &serde_json::json!({ "x, ms": 3.0 }));
     }
 }

@@ -65,8 +65,9 @@ fn run(bench: &Bench<'_>, peer: Peer, count: u32, cells: &mut Cells) -> Result<(
     let held = tasks::socket_count(server.running.id()).saturating_sub(sockets_before);
     let mut more = vec![("slow readers held", held as f64)];
     if peer == Peer::Tapeloop && !bench.args.quick {
-        let cut_s = wait_cut(server, sockets_before, count, there_since);
-        more.push(("stalled ones cut after, s", cut_s));
+        let left = wait_cut(server, sockets_before, count, there_since);
+        more.push(("stalled ones left", left as f64));
+        more.push(("after, s", there_since.elapsed().as_secs_f64()));
     }
     more.push(("verified for slow readers, MB", readers.stop()? as f64 / 1e6));
     let title = format!("{count} slow readers arrive");
@@ -76,17 +77,17 @@ fn run(bench: &Bench<'_>, peer: Peer, count: u32, cells: &mut Cells) -> Result<(
     stage.stop()
 }
 
-/// Seconds until a server holds no more than the readers that take something; infinite when it
-/// never does.
-fn wait_cut(server: &Server, sockets_before: u64, count: u32, begun: Instant) -> f64 {
+/// Waits until a server holds no more than the readers that take something; gives how many more it
+/// holds when that takes too long.
+fn wait_cut(server: &Server, sockets_before: u64, count: u32, begun: Instant) -> u64 {
     let allowed = sockets_before + u64::from(count.div_ceil(2));
-    while tasks::socket_count(server.running.id()) > allowed {
-        if begun.elapsed() > CUT_LIMIT {
-            return f64::INFINITY;
+    loop {
+        let left = tasks::socket_count(server.running.id()).saturating_sub(allowed);
+        if left == 0 || begun.elapsed() > CUT_LIMIT {
+            return left;
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    begun.elapsed().as_secs_f64()
 }
 
 /// Stores the objects, all with the same bytes, and gives those.
