@@ -66,7 +66,7 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
 
 impl Storm {
     pub(in super::super) fn full() -> Storm {
-        let ahead = Duration::from_secs(14);
+        let ahead = Duration::from_secs(20);
         Storm { count: 20_000, window: Duration::from_secs(60), ahead }
     }
 

@@ -5,7 +5,7 @@
 //! them. The good client's tail with and without them is what counts.
 
 use super::super::peer::{Peer, Server};
-use super::super::sample::Cells;
+use super::super::sample::{Cells, Extra};
 use super::super::{Bench, MIB};
 use super::pair::Pair;
 use super::{Stage, tasks};
@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 /// Larger than the socket buffers between, so that the server waits for the reader.
 const BODY_LEN: usize = 4 * MIB as usize;
 const OBJECTS: usize = 8;
+/// One of what the good client reads.
+const SMALL_PATH: &str = "/hot/2k-0";
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// A reader takes so much so often. tapeloop cuts who takes nothing for 30 s.
 const TAKEN_LEN: usize = 4096;
@@ -61,6 +63,9 @@ fn run(bench: &Bench<'_>, peer: Peer, count: u32, cells: &mut Cells) -> Result<(
         (arriving, readers.join().expect("slow readers do not panic"))
     });
     let (arriving, readers, there_since) = (arriving?, readers?, Instant::now());
+    // Filling thousands of socket buffers may take a server longer than the window; what is to be
+    // seen next is how it is when that is done.
+    let newcomer_s = newcomer_waits(server)?;
     let during = pair.run(bench, server)?;
     let held = tasks::socket_count(server.running.id()).saturating_sub(sockets_before);
     let mut more = vec![("slow readers held", held as f64)];
@@ -71,10 +76,24 @@ fn run(bench: &Bench<'_>, peer: Peer, count: u32, cells: &mut Cells) -> Result<(
     }
     more.push(("verified for slow readers, MB", readers.stop()? as f64 / 1e6));
     let title = format!("{count} slow readers arrive");
-    pair.add_rows(cells, &title, peer.name(), &before, &arriving, &[]);
+    pair.add_rows(cells, &title, peer.name(), &before, &arriving, &[newcomer_s]);
     let title = format!("{count} slow readers");
     pair.add_rows(cells, &title, peer.name(), &before, &during, &more);
     stage.stop()
+}
+
+/// How long somebody waits for a small object who comes last.
+fn newcomer_waits(server: &Server) -> Result<Extra> {
+    let begun = Instant::now();
+    let answer =
+        Client::connect(server.address, TIMEOUT).and_then(|mut client| client.get(SMALL_PATH));
+    match answer.context("coming after the slow readers")?.status {
+        200 => Ok(("newcomer afterwards waits, s", begun.elapsed().as_secs_f64())),
+        status => Err(BenchError::Answer {
+            what: "coming after the slow readers".to_owned(),
+            cause: format!("status {status}"),
+        }),
+    }
 }
 
 /// Waits until a server holds no more than the readers that take something; gives how many more it
