@@ -10,6 +10,7 @@ mod client;
 mod compare;
 mod error;
 mod figures;
+mod limits;
 mod machine;
 mod proc_fs;
 mod process;
@@ -41,6 +42,7 @@ enum Command {
 fn main() -> ExitCode {
     let command = Args::parse().command;
     process::clean_up_on_signals();
+    limits::raise_files_max();
     let result = match command {
         Command::Restart(args) => restart::run(&args),
         Command::Compare(args) => compare::run(&args),

@@ -64,6 +64,11 @@ impl Running {
         Ok(Running { child, program: name, log, ended: false })
     }
 
+    /// Its process id, which is also the number of its group.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn take_stdout(&mut self) -> Option<std::process::ChildStdout> {
         self.child.stdout.take()
     }

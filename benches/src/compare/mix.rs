@@ -5,7 +5,7 @@
 //! here, tapeloop's are.
 
 use super::load;
-use super::peer::{Launch, Peer, Server};
+use super::peer::{self, Launch, Peer, Server};
 use super::sample::Cells;
 use crate::binaries::Binaries;
 use crate::cgroup::MemoryCap;
@@ -122,6 +122,7 @@ pub(super) fn run(
         // The rest is for read buffers, connections and the index.
         ram_bytes: shape.cap_bytes * 3 / 4,
         cgroup: Some(cap.path()),
+        connections_max: peer::CONNECTIONS_MAX,
     };
     let server = Server::start(peer, binaries, &launch)?;
     let mut seen: Vec<(Instant, Usage)> = Vec::new();

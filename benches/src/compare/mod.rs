@@ -11,6 +11,7 @@ mod peer;
 mod put;
 mod sample;
 mod table;
+mod workloads;
 
 use crate::binaries::Binaries;
 use crate::error::{BenchError, Result};
@@ -61,10 +62,36 @@ enum Row {
     Put,
     /// Ingest, live edge, DVR and playlists with data 8 times a memory cap.
     Mix,
+    /// Throughput against object size.
+    Sizes,
+    /// Latency against load, up to saturation.
+    LoadCurve,
+    /// 2 KiB hot GET beside 10,000 idle connections.
+    IdleConnections,
+    /// Hot GETs beside 1,000 and 10,000 slow readers.
+    SlowReaders,
+    /// Hot GETs while 20,000 objects expire.
+    ExpiryStorm,
+    /// Drive bytes per byte ingested, by how full the volume is.
+    Written,
+    /// Cold reads handed to kernel worker threads.
+    Punts,
 }
 
 impl Row {
-    const ALL: [Row; 4] = [Row::SmallGet, Row::LargeGet, Row::Put, Row::Mix];
+    const ALL: [Row; 11] = [
+        Row::SmallGet,
+        Row::LargeGet,
+        Row::Put,
+        Row::Mix,
+        Row::Sizes,
+        Row::LoadCurve,
+        Row::IdleConnections,
+        Row::SlowReaders,
+        Row::ExpiryStorm,
+        Row::Written,
+        Row::Punts,
+    ];
 }
 
 /// The sizes of a run.
@@ -76,6 +103,15 @@ struct Plan {
     capacity_bytes: u64,
     ram_bytes: u64,
     mix: mix::Shape,
+    /// For finding a rate, and for one step of a curve.
+    probe_time: Duration,
+    /// One window beside a crowd.
+    window_time: Duration,
+    idle_connections: u32,
+    slow_readers_few: u32,
+    slow_readers_many: u32,
+    storm: workloads::Storm,
+    ring: workloads::Ring,
 }
 
 impl Plan {
@@ -89,6 +125,13 @@ impl Plan {
             capacity_bytes: if quick { 2048 * MIB } else { 4096 * MIB },
             ram_bytes: 256 * MIB,
             mix: if quick { mix::Shape::quick() } else { mix::Shape::full() },
+            probe_time: Duration::from_millis(if quick { 250 } else { 1_500 }),
+            window_time: Duration::from_secs(if quick { 1 } else { 4 }),
+            idle_connections: if quick { 1_000 } else { 10_000 },
+            slow_readers_few: 1_000,
+            slow_readers_many: if quick { 1_000 } else { 10_000 },
+            storm: if quick { workloads::Storm::quick() } else { workloads::Storm::full() },
+            ring: if quick { workloads::Ring::quick() } else { workloads::Ring::full() },
         }
     }
 }
@@ -113,6 +156,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         if bench.wants(Row::Mix) {
             bench.mix_rows(round, &mut cells)?;
         }
+        workloads::run(&bench, round, &mut cells)?;
     }
     let report = Report {
         command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
@@ -171,6 +215,7 @@ impl Bench<'_> {
                     capacity_bytes: self.plan.capacity_bytes,
                     ram_bytes: self.plan.ram_bytes,
                     cgroup: None,
+                    connections_max: peer::CONNECTIONS_MAX,
                 },
             )?;
             let told = |row: &str| eprintln!("round {round}: {row}: {}", peer.name());

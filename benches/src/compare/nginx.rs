@@ -64,7 +64,7 @@ fn configuration(peer: Peer, launch: &Launch<'_>, address: SocketAddr) -> String
         .concat();
     format!(
         "{user}\nworker_processes {threads};\ndaemon off;\npid {folder}/nginx.pid;\n\
-         events {{ worker_connections 8192; }}\n\
+         events {{ worker_connections {connections_max}; }}\n\
          http {{\n{temporary}  access_log off;\n  {reading}\n  tcp_nopush on;\n  tcp_nodelay on;\n\
          \x20 keepalive_timeout 600s;\n  keepalive_requests 1000000000;\n\
          \x20 client_max_body_size 0;\n  client_body_buffer_size 512k;\n\
@@ -72,6 +72,7 @@ fn configuration(peer: Peer, launch: &Launch<'_>, address: SocketAddr) -> String
          \x20 server {{\n    listen {address} backlog=4096;\n    root {files};\n\
          \x20   location / {{ dav_methods PUT DELETE; create_full_put_path on; }}\n  }}\n}}\n",
         threads = launch.threads,
+        connections_max = launch.connections_max,
         folder = launch.folder.display(),
         files = files(launch.folder).display(),
     )

@@ -35,6 +35,9 @@ impl Peer {
     }
 }
 
+/// Room for any row that is not about the number of connections.
+pub(super) const CONNECTIONS_MAX: u32 = 8192;
+
 /// How it is started.
 pub(super) struct Launch<'a> {
     pub(super) folder: &'a Path,
@@ -42,6 +45,8 @@ pub(super) struct Launch<'a> {
     pub(super) capacity_bytes: u64,
     pub(super) ram_bytes: u64,
     pub(super) cgroup: Option<&'a Path>,
+    /// Connections nginx makes room for; each costs it memory from the start.
+    pub(super) connections_max: u32,
 }
 
 /// A running server.

@@ -81,6 +81,7 @@ pub(super) fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> 
         error_count: 0,
         unsent_count: 0,
         rss_bytes: after.rss_bytes,
+        extra: Vec::new(),
     })
 }
 
@@ -119,7 +120,7 @@ fn flush(file: &Path) -> io::Result<()> {
     File::open(file.parent().expect("a file lies in a folder"))?.sync_all()
 }
 
-fn thread_cpu_s() -> f64 {
+pub(super) fn thread_cpu_s() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -1,10 +1,13 @@
 //! One measurement, and all of them by row and peer.
 
 use crate::figures::Spread;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// A figure that only some rows have: its name with the unit last, and its value.
+pub(super) type Extra = (&'static str, f64);
 
 /// One row of one peer in one round.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Sample {
     pub(super) requests_per_s: f64,
     pub(super) bytes_per_s: f64,
@@ -23,6 +26,20 @@ pub(super) struct Sample {
     pub(super) unsent_count: u64,
     /// Resident memory of the server's processes at the end.
     pub(super) rss_bytes: u64,
+    /// Shown as columns of their own, in the order they first came.
+    #[serde(serialize_with = "as_map", skip_serializing_if = "Vec::is_empty")]
+    pub(super) extra: Vec<Extra>,
+}
+
+/// JSON has no numbers for what is not finite, and a figure of nothing is none.
+fn as_map<S: Serializer>(extra: &[Extra], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(extra.iter().copied().filter(|(_, value)| value.is_finite()))
+}
+
+impl Sample {
+    pub(super) fn extra(&self, name: &str) -> Option<f64> {
+        self.extra.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
 }
 
 /// All samples, in the order rows and peers first came.
@@ -66,6 +83,18 @@ impl Cells {
         self.cells.iter().filter(move |cell| cell.row == row)
     }
 
+    /// Names of the extra figures of a row.
+    pub(super) fn extras_of_row(&self, row: &str) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        let samples = self.of_row(row).flat_map(|cell| &cell.samples);
+        for (name, _) in samples.flat_map(|sample| &sample.extra) {
+            if !names.contains(name) {
+                names.push(*name);
+            }
+        }
+        names
+    }
+
     pub(super) fn error_count(&self) -> u64 {
         self.cells.iter().flat_map(|cell| &cell.samples).map(|sample| sample.error_count).sum()
     }
@@ -98,6 +127,8 @@ pub(super) struct LoadClass {
     pub(super) latency_us_p50: f64,
     pub(super) latency_us_p99: f64,
     pub(super) latency_us_p999: f64,
+    /// How late the generator itself was.
+    pub(super) slip_us_p99: f64,
 }
 
 impl LoadClass {
@@ -114,6 +145,42 @@ impl LoadClass {
             error_count: self.error_count,
             unsent_count: self.unsent_count,
             rss_bytes,
+            extra: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(extra: Vec<Extra>) -> Sample {
+        let class = LoadClass {
+            class: "get".to_owned(),
+            ok_count: 1,
+            error_count: 0,
+            unsent_count: 0,
+            bytes: 1,
+            bytes_per_s: 1.0,
+            requests_per_s: 1.0,
+            latency_us_p50: 1.0,
+            latency_us_p99: 1.0,
+            latency_us_p999: 1.0,
+            slip_us_p99: 0.0,
+        };
+        Sample { extra, ..class.sample(None, 0) }
+    }
+
+    #[test]
+    fn a_row_has_each_extra_figure_of_its_peers_once_and_no_other_row_has_them() {
+        let mut cells = Cells::default();
+        cells.add("one", "a", sample(vec![("x, ms", 1.0)]));
+        cells.add("one", "b", sample(vec![("y, s", f64::INFINITY), ("x, ms", 3.0)]));
+        cells.add("two", "a", sample(Vec::new()));
+        assert_eq!(cells.extras_of_row("one"), ["x, ms", "y, s"]);
+        assert!(cells.extras_of_row("two").is_empty());
+        let json = serde_json::to_value(&cells).expect("numbers and names");
+        let extra = &json["cells"][1]["samples"][0]["extra"];
+        assert_eq!(extra, &serde_json::json!({ "x, ms": 3.0 }));
     }
 }

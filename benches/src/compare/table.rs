@@ -22,17 +22,29 @@ pub(super) struct Report {
     pub(super) cells: Cells,
 }
 
-type Figure = (&'static str, fn(&Sample) -> Option<f64>);
+type Figure = (&'static str, Box<dyn Fn(&Sample) -> Option<f64>>);
 
-const FIGURES: [Figure; 7] = [
-    ("requests/s", |sample| Some(sample.requests_per_s)),
-    ("MB/s", |sample| Some(sample.bytes_per_s / 1e6)),
-    ("server CPU us/req", |sample| sample.cpu_us_per_request),
-    ("p50 ms", |sample| Some(sample.latency_us_p50 / 1e3)),
-    ("p99 ms", |sample| Some(sample.latency_us_p99 / 1e3)),
-    ("p99.9 ms", |sample| Some(sample.latency_us_p999 / 1e3)),
-    ("RSS MB", |sample| Some(sample.rss_bytes as f64 / 1e6)),
-];
+/// The columns of a row: what all have, and what it has of its own.
+fn figures(extras: Vec<&'static str>) -> Vec<Figure> {
+    let mut figures: Vec<Figure> = vec![
+        ("requests/s", Box::new(|sample| Some(sample.requests_per_s))),
+        ("MB/s", Box::new(|sample| Some(sample.bytes_per_s / 1e6))),
+        ("server CPU us/req", Box::new(|sample| sample.cpu_us_per_request)),
+        ("p50 ms", Box::new(|sample| Some(sample.latency_us_p50 / 1e3))),
+        ("p99 ms", Box::new(|sample| Some(sample.latency_us_p99 / 1e3))),
+        ("p99.9 ms", Box::new(|sample| Some(sample.latency_us_p999 / 1e3))),
+        ("RSS MB", Box::new(|sample| Some(sample.rss_bytes as f64 / 1e6))),
+    ];
+    for name in extras {
+        figures.push((name, Box::new(|sample| sample.extra(name))));
+    }
+    figures
+}
+
+/// Wide enough for three figures, or for the name.
+fn width(name: &str) -> usize {
+    name.len().max(19) + 2
+}
 
 impl Report {
     pub(super) fn print(&self) {
@@ -52,17 +64,18 @@ impl Report {
     }
 
     fn print_row(&self, row: &str) {
+        let figures = figures(self.cells.extras_of_row(row));
         println!("\n{row}");
         print!("  {:<34}", "");
-        for (name, _) in FIGURES {
-            print!("{name:>21}");
+        for (name, _) in &figures {
+            print!("{name:>width$}", width = width(name));
         }
         println!("{:>10}{:>13}{:>8}{:>8}", "requests", "verified MB", "errors", "unsent");
         for cell in self.cells.of_row(row) {
             print!("  {:<34}", cell.peer);
-            for (_, of) in FIGURES {
+            for (name, of) in &figures {
                 let text = cell.spread(of).map_or("-".to_owned(), |spread| spread.text());
-                print!("{text:>21}");
+                print!("{text:>width$}", width = width(name));
             }
             let sum = |of: fn(&Sample) -> u64| cell.samples.iter().map(of).sum::<u64>();
             println!(
@@ -78,8 +91,8 @@ impl Report {
         };
         for peer in self.cells.of_row(row).filter(|cell| cell.peer != "tapeloop") {
             print!("  {:<34}", format!("tapeloop / {}", peer.peer));
-            for (_, of) in FIGURES {
-                print!("{:>21}", ratio(ours, peer, of));
+            for (name, of) in &figures {
+                print!("{:>width$}", ratio(ours, peer, of), width = width(name));
             }
             println!();
         }
@@ -93,7 +106,7 @@ impl Report {
     }
 }
 
-fn ratio(ours: &Cell, peer: &Cell, of: fn(&Sample) -> Option<f64>) -> String {
+fn ratio(ours: &Cell, peer: &Cell, of: &dyn Fn(&Sample) -> Option<f64>) -> String {
     match (ours.spread(of), peer.spread(of)) {
         (Some(ours), Some(peer)) if peer.median > 0.0 => {
             format!("{}x", short(ours.median / peer.median))

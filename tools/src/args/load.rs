@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{Command, in_range, refuse};
 use crate::error::ToolError;
-use crate::load::{GetPlan, MediaPlan, PutPlan, Target};
+use crate::load::{GetPlan, MediaPlan, PaceOptions, PutPlan, Target};
 use crate::units::{parse_duration, parse_size};
 
 #[derive(Debug, Args)]
@@ -100,6 +100,10 @@ struct RawGet {
     /// Requests per second over all connections, by the clock [default: as fast as answered].
     #[arg(long)]
     rate: Option<f64>,
+    /// Between requests, spin: one processor for each thread is never idle, and no request late
+    /// because it had to wake up.
+    #[arg(long, requires = "rate")]
+    spin: bool,
     /// Number of objects that `{n}` ranges over.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     objects: u64,
@@ -220,7 +224,7 @@ impl RawGet {
             target: Target::parse(&self.url)?,
             connections: self.connections as usize,
             duration: self.duration,
-            rate: checked_rate(self.rate)?,
+            pace: PaceOptions { rate: checked_rate(self.rate)?, spin: self.spin },
             object_count: self.objects,
             bytes: self.bytes,
             timeout: self.common.timeout()?,
@@ -240,7 +244,7 @@ impl RawPut {
             connections: self.connections as usize,
             bytes: self.bytes,
             count: self.count,
-            rate: checked_rate(self.rate)?,
+            pace: PaceOptions { rate: checked_rate(self.rate)?, spin: false },
             ttl_seconds: whole_seconds(self.ttl)?,
             timeout: self.common.timeout()?,
             threads: self.common.threads.min(self.connections) as usize,

@@ -6,6 +6,7 @@
 mod client;
 mod content;
 mod media;
+mod pace;
 mod plan;
 mod playlist;
 mod primitive;
@@ -20,6 +21,7 @@ mod writer;
 
 pub(crate) use client::{Client, RequestError};
 pub(crate) use media::run as media;
+pub(crate) use pace::PaceOptions;
 pub(crate) use plan::{GetPlan, MediaPlan, PutPlan};
 pub(crate) use primitive::{get, put};
 pub(crate) use target::Target;

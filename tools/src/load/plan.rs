@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pace::PaceOptions;
 use super::target::Target;
 
 /// An open-loop media workload.
@@ -39,8 +40,7 @@ pub(crate) struct GetPlan {
     pub(crate) target: Target,
     pub(crate) connections: usize,
     pub(crate) duration: Duration,
-    /// Requests per second over all connections; None sends the next when the last has ended.
-    pub(crate) rate: Option<f64>,
+    pub(crate) pace: PaceOptions,
     /// Number of objects `{n}` stands for.
     pub(crate) object_count: u64,
     pub(crate) bytes: Option<u64>,
@@ -57,7 +57,7 @@ pub(crate) struct PutPlan {
     pub(crate) connections: usize,
     pub(crate) bytes: u64,
     pub(crate) count: u64,
-    pub(crate) rate: Option<f64>,
+    pub(crate) pace: PaceOptions,
     pub(crate) ttl_seconds: Option<u64>,
     pub(crate) timeout: Duration,
     pub(crate) threads: usize,

@@ -10,13 +10,13 @@ use indicatif::ProgressBar;
 
 use super::client::{Client, RequestError};
 use super::content::{Content, mix};
+use super::pace::{Pace, PaceOptions};
 use super::plan::{GetPlan, PutPlan, object_path};
 use super::reader::get_checked;
 use super::report;
 use super::run::{Shared, Span, cpu_seconds, on_threads};
 use super::stats::{Class, Due};
 use super::target::Target;
-use super::ticker::Ticker;
 use crate::error::{Outcome, ToolError};
 use crate::output;
 use crate::progress;
@@ -27,7 +27,7 @@ pub(crate) fn get(plan: &GetPlan) -> Result<Outcome, ToolError> {
         "load get {}: {} connections, {}, {:?}",
         plan.target.url,
         plan.connections,
-        pace(plan.rate),
+        words(plan.pace),
         plan.duration,
     ));
     let start = Instant::now();
@@ -48,7 +48,7 @@ pub(crate) fn put(plan: &PutPlan) -> Result<Outcome, ToolError> {
         plan.count,
         plan.bytes,
         plan.connections,
-        pace(plan.rate),
+        words(plan.pace),
     ));
     let start = Instant::now();
     let bar = progress::count(plan.count, "writing");
@@ -59,8 +59,8 @@ pub(crate) fn put(plan: &PutPlan) -> Result<Outcome, ToolError> {
     report::print(recorder.report(start.elapsed(), cpu_seconds()), plan.json)
 }
 
-fn pace(rate: Option<f64>) -> String {
-    rate.map_or("as fast as answered".to_owned(), |rate| format!("{rate} requests per second"))
+fn words(pace: PaceOptions) -> String {
+    pace.rate.map_or("as fast as answered".to_owned(), |rate| format!("{rate} requests per second"))
 }
 
 /// What a GET is compared with.
@@ -82,20 +82,25 @@ async fn get_thread(
         None => Expected::Same { body: first_body(plan).await? },
     };
     let expected = Rc::new(expected);
+    let pace =
+        Pace::new(plan.pace, thread, plan.threads, span.start).map_err(ToolError::Runtime)?;
     let mut actors = Vec::new();
     for index in (thread..plan.connections).step_by(plan.threads) {
-        let schedule = Schedule::new(plan.rate, index, plan.connections, span.start);
         let connection = get_connection(
             plan.clone(),
             index,
-            schedule,
+            pace.clone(),
             span,
             Rc::clone(&expected),
             Rc::clone(&shared),
         );
         actors.push(tokio::task::spawn_local(connection));
     }
-    join(actors).await
+    join(actors).await?;
+    for due in pace.unsent(span.end).await {
+        shared.borrow_mut().unsent(Class::Get, due, span.end);
+    }
+    Ok(())
 }
 
 async fn first_body(plan: &GetPlan) -> Result<Vec<u8>, ToolError> {
@@ -118,25 +123,15 @@ async fn first_body(plan: &GetPlan) -> Result<Vec<u8>, ToolError> {
 async fn get_connection(
     plan: GetPlan,
     index: usize,
-    schedule: Schedule,
+    pace: Pace,
     span: Span,
     expected: Rc<Expected>,
     shared: Shared,
 ) -> Result<(), ToolError> {
     let mut client = client(&plan.target, plan.timeout);
-    let mut ticker = Ticker::new().map_err(ToolError::Runtime)?;
     let mut random = mix(plan.seed ^ index as u64);
     let mut path = object_path(&plan.target.path, 0);
-    for number in 0.. {
-        let due = schedule.due(number);
-        if due >= span.end {
-            return Ok(());
-        }
-        ticker.until(due).await.map_err(ToolError::Runtime)?;
-        if Instant::now() >= span.end {
-            count_unsent(Class::Get, &schedule, number, span, &shared);
-            return Ok(());
-        }
+    while let Some(due) = pace.next(Some(span.end)).await.map_err(ToolError::Runtime)? {
         if plan.object_count > 1 {
             random = mix(random);
             path = object_path(&plan.target.path, random % plan.object_count);
@@ -149,13 +144,6 @@ async fn get_connection(
         shared.borrow_mut().ended(Class::Get, sent, &path, &result);
     }
     Ok(())
-}
-
-fn count_unsent(class: Class, schedule: &Schedule, first: u64, span: Span, shared: &Shared) {
-    if schedule.interval.is_some() {
-        let late = (first..).map(|number| schedule.due(number)).take_while(|due| *due < span.end);
-        late.for_each(|due| shared.borrow_mut().unsent(class, due, span.end));
-    }
 }
 
 async fn get_same(client: &mut Client, path: &str, body: &[u8]) -> Result<u64, RequestError> {
@@ -181,14 +169,14 @@ async fn put_thread(
     bar: ProgressBar,
     shared: Shared,
 ) -> Result<(), ToolError> {
+    let pace = Pace::new(plan.pace, thread, plan.threads, start).map_err(ToolError::Runtime)?;
     let mut actors = Vec::new();
     // Objects are dealt out to threads in turn, and to connections as they come free.
     let next = Rc::new(Cell::new(thread as u64));
-    for index in (thread..plan.connections).step_by(plan.threads) {
-        let schedule = Schedule::new(plan.rate, index, plan.connections, start);
+    for _ in (thread..plan.connections).step_by(plan.threads) {
         let connection = put_connection(
             plan.clone(),
-            schedule,
+            pace.clone(),
             Rc::clone(&next),
             bar.clone(),
             Rc::clone(&shared),
@@ -200,22 +188,21 @@ async fn put_thread(
 
 async fn put_connection(
     plan: PutPlan,
-    schedule: Schedule,
+    pace: Pace,
     next: Rc<Cell<u64>>,
     bar: ProgressBar,
     shared: Shared,
 ) -> Result<(), ToolError> {
     let mut client = client(&plan.target, plan.timeout);
-    let mut ticker = Ticker::new().map_err(ToolError::Runtime)?;
     let query = plan.ttl_seconds.map_or(String::new(), |ttl| format!("?ttl_seconds={ttl}"));
-    for number in 0.. {
+    loop {
         let object = next.get();
         if object >= plan.count {
             break;
         }
         next.set(object + plan.threads as u64);
-        let due = schedule.due(number);
-        ticker.until(due).await.map_err(ToolError::Runtime)?;
+        let due = pace.next(None).await.map_err(ToolError::Runtime)?;
+        let due = due.expect("no end is set");
         let path = object_path(&plan.target.path, object);
         let content = Content::of_path(&path);
         let sent = Due::sent_now(due);
@@ -224,33 +211,6 @@ async fn put_connection(
         bar.inc(1);
     }
     Ok(())
-}
-
-/// When the requests of one connection are due.
-#[derive(Debug, Clone, Copy)]
-struct Schedule {
-    first: Instant,
-    /// None: at once, whenever asked.
-    interval: Option<Duration>,
-}
-
-impl Schedule {
-    fn new(rate: Option<f64>, index: usize, connections: usize, start: Instant) -> Schedule {
-        match rate {
-            None => Schedule { first: start, interval: None },
-            Some(rate) => Schedule {
-                first: start + Duration::from_secs_f64(index as f64 / rate),
-                interval: Some(Duration::from_secs_f64(connections as f64 / rate)),
-            },
-        }
-    }
-
-    fn due(&self, number: u64) -> Instant {
-        match self.interval {
-            None => Instant::now(),
-            Some(interval) => self.first + interval.mul_f64(number as f64),
-        }
-    }
 }
 
 fn client(target: &Target, timeout: Duration) -> Client {

@@ -1,0 +1,70 @@
+//! Latency against load: open loop at shares of what server and generator reach together in closed
+//! loop, each on a processor of its own where there are two.
+
+use super::super::Bench;
+use super::super::peer::Peer;
+use super::super::sample::{Cells, Sample};
+use super::reading::{LARGE, Reading, SMALL};
+use super::{Stage, pin};
+use crate::error::Result;
+
+const STEPS_PERCENT: [u32; 10] = [10, 20, 30, 40, 50, 60, BUDGET_PERCENT, 80, 90, 95];
+const QUICK_PERCENT: [u32; 4] = [10, 50, BUDGET_PERCENT, 95];
+/// Where the budget of the tail is: it is measured for longer.
+const BUDGET_PERCENT: u32 = 70;
+/// Enough that a request which is due finds one free, up to the last steps.
+const CONNECTIONS: u32 = 64;
+
+/// All steps.
+pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()> {
+    let steps: &[u32] = if bench.args.quick { &QUICK_PERCENT } else { &STEPS_PERCENT };
+    run_steps(bench, peer, steps, cells)
+}
+
+/// The step that has a budget, for rounds without the others.
+pub(super) fn run_budget(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()> {
+    run_steps(bench, peer, &[BUDGET_PERCENT], cells)
+}
+
+fn run_steps(bench: &Bench<'_>, peer: Peer, steps: &[u32], cells: &mut Cells) -> Result<()> {
+    for (size, reading) in [("2 KiB", SMALL), ("512 KiB", LARGE)] {
+        let stage = Stage::start(bench, peer, 0)?;
+        let apart = pin::Apart::put(&stage.server.running, bench.plan.threads)?;
+        let reading = Reading {
+            connections: CONNECTIONS,
+            spin: apart.is_some(),
+            time: bench.plan.probe_time,
+            ..reading
+        };
+        reading.warm(bench, &stage.server)?;
+        let saturated = reading.run(bench, &stage.server)?;
+        let full_rate = saturated.class.requests_per_s.max(1.0);
+        let row = |load: &str| format!("hot GET {size}, latency against load: {load}");
+        cells.add(&row("saturation, closed loop"), peer.name(), saturated.sample());
+        for percent in steps {
+            let is_budget = *percent == BUDGET_PERCENT;
+            let rate = Some(full_rate * f64::from(*percent) / 100.0);
+            let time = if is_budget { bench.plan.window_time } else { bench.plan.probe_time };
+            let sample = step(bench, &stage, Reading { rate, time, ..reading }, *percent)?;
+            if is_budget {
+                let title = format!("latency at 70 % of saturation, hot GET {size}");
+                cells.add(&title, peer.name(), sample.clone());
+            }
+            cells.add(&row(&format!("{percent} %")), peer.name(), sample);
+        }
+        drop(apart);
+        stage.stop()?;
+    }
+    Ok(())
+}
+
+fn step(bench: &Bench<'_>, stage: &Stage, reading: Reading, percent: u32) -> Result<Sample> {
+    let seen = reading.run(bench, &stage.server)?;
+    let mut sample = seen.sample();
+    sample.extra = vec![
+        ("load, %", f64::from(percent)),
+        ("p99.9/p50", sample.latency_us_p999 / sample.latency_us_p50),
+        ("generator late p99, ms", seen.class.slip_us_p99 / 1e3),
+    ];
+    Ok(sample)
+}

@@ -1,0 +1,105 @@
+//! The good client: hot reads of two sizes at once, in open loop, at about 30 % of what server and
+//! generator do together. Its latencies before something happens and while it does.
+
+use super::super::Bench;
+use super::super::peer::Server;
+use super::super::sample::{Cells, LoadClass, Sample};
+use super::reading::{LARGE, Reading, SMALL};
+use crate::error::Result;
+use std::time::Duration;
+
+/// Each size's share of what it reaches alone.
+const SHARE: f64 = 0.15;
+
+/// The two readings, with their rates.
+pub(super) struct Pair {
+    readings: [Reading; 2],
+}
+
+/// What they came to in one window.
+pub(super) struct PairSeen {
+    pub(super) classes: Vec<LoadClass>,
+    pub(super) cpu_s: f64,
+    pub(super) rss_bytes: u64,
+    time: Duration,
+}
+
+impl Pair {
+    /// Stores what is read and finds the rates; windows will be of `time`.
+    pub(super) fn prepare(bench: &Bench<'_>, server: &Server, time: Duration) -> Result<Pair> {
+        let mut readings = [SMALL, LARGE];
+        for reading in &mut readings {
+            reading.warm(bench, server)?;
+            let alone = Reading { time: bench.plan.probe_time, ..*reading }.run(bench, server)?;
+            reading.rate = Some((alone.class.requests_per_s * SHARE).max(1.0));
+            reading.time = time;
+        }
+        let pair = Pair { readings };
+        pair.of_time(bench.plan.probe_time).run(bench, server)?;
+        Ok(pair)
+    }
+
+    fn of_time(&self, time: Duration) -> Pair {
+        Pair { readings: self.readings.map(|reading| Reading { time, ..reading }) }
+    }
+
+    /// One window.
+    pub(super) fn run(&self, bench: &Bench<'_>, server: &Server) -> Result<PairSeen> {
+        let (tapectl, address) = (&bench.binaries.tapectl, server.address.to_string());
+        let place = (address.as_str(), server.folder());
+        let before = server.running.usage();
+        let classes: Result<Vec<LoadClass>> = std::thread::scope(|scope| {
+            let read = |reading: Reading| scope.spawn(move || reading.beside(tapectl, place));
+            let threads: Vec<_> = self.readings.into_iter().map(read).collect();
+            let joined = threads.into_iter().map(|thread| thread.join());
+            joined.map(|class| class.expect("a reading does not panic")).collect()
+        });
+        let after = server.running.usage();
+        Ok(PairSeen {
+            classes: classes?,
+            cpu_s: after.cpu_s - before.cpu_s,
+            rss_bytes: after.rss_bytes,
+            time: self.readings[0].time,
+        })
+    }
+
+    /// Adds a row for each size: what it was during, beside what it had been before.
+    pub(super) fn add_rows(
+        &self,
+        cells: &mut Cells,
+        title: &str,
+        peer: &str,
+        before: &PairSeen,
+        during: &PairSeen,
+        more: &[(&'static str, f64)],
+    ) {
+        let sizes = ["2 KiB", "512 KiB"];
+        for (at, size) in sizes.into_iter().enumerate() {
+            let row = format!("{title}: {size} GET beside it");
+            let mut sample = compared(&before.classes[at], &during.classes[at], during.rss_bytes);
+            let busy = |seen: &PairSeen| seen.cpu_s / seen.time.as_secs_f64() * 100.0;
+            sample.extra.extend([
+                ("server CPU before, %", busy(before)),
+                ("server CPU during, %", busy(during)),
+                ("RSS before, MB", before.rss_bytes as f64 / 1e6),
+            ]);
+            sample.extra.extend_from_slice(more);
+            cells.add(&row, peer, sample);
+        }
+    }
+}
+
+/// A sample of what was during, with what had been before and the ratios.
+pub(super) fn compared(before: &LoadClass, during: &LoadClass, rss_bytes: u64) -> Sample {
+    let mut sample = during.sample(None, rss_bytes);
+    sample.error_count += before.error_count;
+    sample.bytes_verified += before.bytes;
+    sample.extra = vec![
+        ("p50 before, ms", before.latency_us_p50 / 1e3),
+        ("p99 before, ms", before.latency_us_p99 / 1e3),
+        ("p99.9 before, ms", before.latency_us_p999 / 1e3),
+        ("p99 during/before", during.latency_us_p99 / before.latency_us_p99),
+        ("p99.9 during/before", during.latency_us_p999 / before.latency_us_p999),
+    ];
+    sample
+}

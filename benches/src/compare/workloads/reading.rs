@@ -1,0 +1,128 @@
+//! GETs of objects of one size, as `tapectl load get` makes them.
+
+use super::super::load;
+use super::super::peer::Server;
+use super::super::sample::{LoadClass, LoadReport, Sample};
+use super::super::{Bench, MIB};
+use crate::error::{BenchError, Result};
+use crate::proc_fs::Usage;
+use std::path::Path;
+use std::time::Duration;
+
+const GRACE: Duration = Duration::from_secs(60);
+const WARM: Duration = Duration::from_millis(300);
+
+/// What is read, over how many connections, how fast and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    pub(super) name: &'static str,
+    pub(super) bytes: u64,
+    pub(super) objects: u64,
+    pub(super) connections: u32,
+    /// Requests per second by the clock; none: the next when the last has ended.
+    pub(super) rate: Option<f64>,
+    /// The generator has a processor of its own and never lets it sleep.
+    pub(super) spin: bool,
+    pub(super) time: Duration,
+}
+
+/// What a reading came to.
+pub(super) struct Seen {
+    pub(super) class: LoadClass,
+    pub(super) cpu_s: f64,
+    pub(super) usage: Usage,
+}
+
+/// 2 KiB, as playlists are, over 64 connections.
+pub(super) const SMALL: Reading = Reading {
+    name: "2k",
+    bytes: 2048,
+    objects: 100,
+    connections: 64,
+    rate: None,
+    spin: false,
+    time: WARM,
+};
+
+/// 512 KiB, as segments are, over 8 connections.
+pub(super) const LARGE: Reading = Reading {
+    name: "512k",
+    bytes: MIB / 2,
+    objects: 64,
+    connections: 8,
+    rate: None,
+    spin: false,
+    time: WARM,
+};
+
+impl Reading {
+    fn url(&self, server: &Server) -> String {
+        format!("http://{}/hot/{}-{{n}}", server.address, self.name)
+    }
+
+    /// Stores the objects.
+    pub(super) fn fill(&self, bench: &Bench<'_>, server: &Server) -> Result<()> {
+        let (tapectl, url) = (&bench.binaries.tapectl, self.url(server));
+        load::fill(tapectl, &url, self.bytes, self.objects, server.folder())
+    }
+
+    /// Stores the objects and reads them for a moment.
+    pub(super) fn warm(&self, bench: &Bench<'_>, server: &Server) -> Result<()> {
+        self.fill(bench, server)?;
+        Reading { time: WARM, ..*self }.run(bench, server).map(drop)
+    }
+
+    /// Reads.
+    pub(super) fn run(&self, bench: &Bench<'_>, server: &Server) -> Result<Seen> {
+        let before = server.running.usage();
+        let class = self.load(&bench.binaries.tapectl, &self.url(server), server.folder())?;
+        let usage = server.running.usage();
+        Ok(Seen { class, cpu_s: usage.cpu_s - before.cpu_s, usage })
+    }
+
+    /// Reads beside another reading, with logs in a folder of its own. Of the CPU nobody knows
+    /// whose it was.
+    pub(super) fn beside(&self, tapectl: &Path, server: (&str, &Path)) -> Result<LoadClass> {
+        let (address, folder) = server;
+        let logs = folder.join(format!("load-{}", self.name));
+        super::create_folder(&logs)?;
+        let url = format!("http://{address}/hot/{}-{{n}}", self.name);
+        self.load(tapectl, &url, &logs)
+    }
+
+    fn load(&self, tapectl: &Path, url: &str, logs: &Path) -> Result<LoadClass> {
+        let pace = match self.rate {
+            Some(rate) if self.spin => format!("--rate {rate} --spin"),
+            Some(rate) => format!("--rate {rate}"),
+            None => String::new(),
+        };
+        let words = format!(
+            "load get --url {url} --bytes {} --objects {} --connections {} --duration {}ms {pace} \
+             --json",
+            self.bytes,
+            self.objects,
+            self.connections,
+            self.time.as_millis(),
+        );
+        let report = load::run(tapectl, &words, logs, self.time + GRACE, &mut || {})?;
+        only_class(report)
+    }
+}
+
+impl Seen {
+    pub(super) fn sample(&self) -> Sample {
+        let cpu_us = self.cpu_s * 1e6 / self.class.ok_count.max(1) as f64;
+        self.class.sample(Some(cpu_us), self.usage.rss_bytes)
+    }
+}
+
+/// The class of a load that has one.
+pub(super) fn only_class(mut report: LoadReport) -> Result<LoadClass> {
+    for example in &report.examples {
+        eprintln!("  {example}");
+    }
+    report.classes.pop().ok_or_else(|| BenchError::Answer {
+        what: "tapectl load".to_owned(),
+        cause: "a report without a class".to_owned(),
+    })
+}
