@@ -11,6 +11,7 @@ mod compare;
 mod error;
 mod figures;
 mod machine;
+mod plot;
 mod proc_fs;
 mod process;
 mod restart;
@@ -33,6 +34,8 @@ enum Command {
     Restart(restart::RestartArgs),
     /// nginx and tapeloop in turn on this machine and disk: GETs, durable PUTs, DVR under ingest.
     Compare(compare::CompareArgs),
+    /// Draws the plots of stored results again.
+    Plot(plot::PlotArgs),
     /// Fills a store and goes on writing until it is killed.
     #[command(hide = true)]
     RestartFill(restart::FillArgs),
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Restart(args) => restart::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Plot(args) => plot::run(&args),
         Command::RestartFill(args) => restart::fill(&args),
     };
     match result {

@@ -82,7 +82,8 @@ pub(crate) fn run(args: &RestartArgs) -> Result<()> {
         .json
         .clone()
         .unwrap_or_else(|| bench.binaries.results.join(format!("restart-{}.json", args.objects)));
-    report.write(&json)
+    report.write(&json)?;
+    crate::plot::write(&[json])
 }
 
 /// Records, footers (40 bytes and the key for each object), room for what is pushed during the
