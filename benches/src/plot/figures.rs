@@ -135,7 +135,7 @@ pub(super) fn of_restarts(mut sizes: Vec<Restart>) -> Vec<Plot> {
     ];
     let memory = [
         line("RSS after the first GET", 0, &|size| rounds(size, |round| round.rss_bytes / 1e6)),
-        line("RSS peak", 1, &|size| rounds(size, |round| round.rss_bytes_max / 1e6)),
+        line("RSS peak", 1, &|size| rounds(size, |round| round.rss_bytes_max / 1e6)).dashed("7 3"),
         line("index alone", 2, &|size| Spread::of([size.index_bytes / 1e6])),
     ];
     let plot = |name: &str, title: &str, unit: &str, lines: &[Line]| {
