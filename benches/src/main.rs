@@ -12,6 +12,7 @@ mod error;
 mod figures;
 mod limits;
 mod machine;
+mod plot;
 mod proc_fs;
 mod process;
 mod restart;
@@ -34,6 +35,8 @@ enum Command {
     Restart(restart::RestartArgs),
     /// nginx and tapeloop in turn on this machine and disk: GETs, durable PUTs, DVR under ingest.
     Compare(compare::CompareArgs),
+    /// Draws the plots of stored results again.
+    Plot(plot::PlotArgs),
     /// Fills a store and goes on writing until it is killed.
     #[command(hide = true)]
     RestartFill(restart::FillArgs),
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Restart(args) => restart::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Plot(args) => plot::run(&args),
         Command::RestartFill(args) => restart::fill(&args),
     };
     match result {

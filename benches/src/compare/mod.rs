@@ -173,6 +173,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     report.print();
     let json = args.json.clone().unwrap_or_else(|| bench.binaries.results.join("compare.json"));
     report.write(&json)?;
+    crate::plot::write(&[json])?;
     match report.cells.error_count() {
         0 => Ok(()),
         count => Err(BenchError::Answer {

@@ -23,7 +23,7 @@ use crate::tapeloop::{Launch, Tapeloop};
 use clap::Args;
 use fill::Filler;
 use pushers::Pushers;
-use report::{Report, Round};
+use report::{Report, Round, Series};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tapeloop_engine::{Geometry, volume_path};
@@ -40,9 +40,9 @@ const SAMPLES: u64 = 1_000;
 
 #[derive(Debug, Args)]
 pub(crate) struct RestartArgs {
-    /// Small objects to store, one 4 KiB record each.
-    #[arg(long, default_value_t = 1_000_000)]
-    objects: u64,
+    /// Small objects to store, one 4 KiB record each; several counts make a curve.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000_000])]
+    objects: Vec<u64>,
     /// Folder on the drive to use; the store is a new folder in it.
     #[arg(long)]
     dir: PathBuf,
@@ -58,31 +58,47 @@ pub(crate) struct RestartArgs {
     /// Folder with `tapeloop` to use instead of building it.
     #[arg(long)]
     prebuilt: Option<PathBuf>,
-    /// Where to write the figures as JSON [default: target/bench-results/restart-OBJECTS.json].
+    /// Where to write the figures as JSON [default: target/bench-results/restart-OBJECTS.json, for
+    /// several counts restart.json].
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
 /// Runs `restart`.
 pub(crate) fn run(args: &RestartArgs) -> Result<()> {
-    if !(1..=OBJECTS_MAX).contains(&args.objects) {
-        let (value, allowed) = (args.objects.to_string(), "a number from 1 to 100000000");
-        return Err(BenchError::Flag { flag: "--objects", value, allowed });
+    for objects in &args.objects {
+        if !(1..=OBJECTS_MAX).contains(objects) {
+            let (value, allowed) = (objects.to_string(), "a number from 1 to 100000000");
+            return Err(BenchError::Flag { flag: "--objects", value, allowed });
+        }
     }
-    let capacity = capacity_for(args.objects);
+    let binaries = Binaries::ready(args.prebuilt.as_deref())?;
+    let json = args.json.clone().unwrap_or_else(|| match args.objects[..] {
+        [objects] => binaries.results.join(format!("restart-{objects}.json")),
+        _ => binaries.results.join("restart.json"),
+    });
+    let mut series = Series::default();
+    for objects in &args.objects {
+        let report = run_size(args, &binaries, *objects)?;
+        report.print();
+        series.sizes.push(report);
+        // Each time: the next size may take long, or have no room.
+        series.write(&json)?;
+    }
+    series.print();
+    crate::plot::write(&[json])
+}
+
+/// One count of objects, in a store of its own.
+fn run_size(args: &RestartArgs, binaries: &Binaries, objects: u64) -> Result<Report> {
+    let capacity = capacity_for(objects);
     let geometry =
         Geometry::for_capacity(capacity).map_err(|error| BenchError::Engine(error.to_string()))?;
     require_space(&args.dir, geometry.volume_len() + SPARE_BYTES)?;
-    let binaries = Binaries::ready(args.prebuilt.as_deref())?;
-    let scratch = Scratch::create(&args.dir, "tapeloop-restart", args.keep)?;
-    let bench = Bench { args, binaries, data: scratch.path(), capacity };
-    let report = bench.measure(geometry.volume_len())?;
-    report.print();
-    let json = args
-        .json
-        .clone()
-        .unwrap_or_else(|| bench.binaries.results.join(format!("restart-{}.json", args.objects)));
-    report.write(&json)
+    let name = format!("tapeloop-restart-{objects}");
+    let scratch = Scratch::create(&args.dir, &name, args.keep)?;
+    let bench = Bench { args, objects, binaries, data: scratch.path(), capacity };
+    bench.measure(geometry.volume_len())
 }
 
 /// Records, footers (40 bytes and the key for each object), room for what is pushed during the
@@ -97,7 +113,8 @@ fn capacity_for(objects: u64) -> u64 {
 
 struct Bench<'a> {
     args: &'a RestartArgs,
-    binaries: Binaries,
+    objects: u64,
+    binaries: &'a Binaries,
     data: &'a Path,
     capacity: u64,
 }
@@ -107,16 +124,16 @@ impl Bench<'_> {
         let load_average = machine::load_average();
         println!(
             "restart: {} objects on {} ({:.1} GB)",
-            self.args.objects,
+            self.objects,
             self.data.display(),
             volume_bytes as f64 / 1e9,
         );
         let volume = volume_path(self.data);
-        let mut filler = Filler::start(&volume, self.capacity, self.args.objects, false)?;
+        let mut filler = Filler::start(&volume, self.capacity, self.objects, false)?;
         let filled = filler.wait_filled()?;
         println!("filled: {:.0} objects/s, durable, {} s", filled.rate, filled.seconds);
         let mut acked = filler.kill_while_writing(PUSH_TIME)?;
-        let mut reopened = Filler::start(&volume, self.capacity, self.args.objects, true)?;
+        let mut reopened = Filler::start(&volume, self.capacity, self.objects, true)?;
         let opened = reopened.wait_opened()?;
         reopened.running().kill();
         println!("engine alone opens it in {:.0} ms: {}", opened.open_ms, opened.report);
@@ -143,7 +160,7 @@ impl Bench<'_> {
             machine: machine::line(),
             date: machine::date(),
             load_average,
-            objects: self.args.objects,
+            objects: self.objects,
             volume_bytes,
             fill_objects_per_s: filled.rate,
             engine_open_ms: opened.open_ms,
@@ -164,7 +181,7 @@ impl Bench<'_> {
             cgroup: None,
             log: self.data.join(format!("server-{number}.log")),
         };
-        Tapeloop::start(&self.binaries, &launch)
+        Tapeloop::start(self.binaries, &launch)
     }
 
     /// Starts the server on what a kill left, and takes the time to the first good GET.
@@ -176,7 +193,7 @@ impl Bench<'_> {
         acked: &[String],
     ) -> Result<(Tapeloop, Round)> {
         let mut server = self.start_server(number)?;
-        let key = objects::key(objects::pick(u64::from(number), self.args.objects));
+        let key = objects::key(objects::pick(u64::from(number), self.objects));
         let (address, expected) = (server.address, objects::payload(&key));
         let mut refused = 0;
         let body = server.running.wait_ready(START_LIMIT, || {
@@ -210,7 +227,7 @@ impl Bench<'_> {
             Client::connect(server.address, TIMEOUT).context("connecting to read back")?;
         let samples = (0..SAMPLES).map(|sample| {
             let seed = u64::from(number) << 32 | sample;
-            objects::key(objects::pick(seed, self.args.objects))
+            objects::key(objects::pick(seed, self.objects))
         });
         let mut checked = 0;
         for key in samples.chain(acked.iter().cloned()) {

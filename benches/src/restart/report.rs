@@ -56,9 +56,7 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn print(&self) {
-        let spread = |of: fn(&Round) -> f64| {
-            Spread::of(self.rounds.iter().map(of)).map_or(String::new(), |spread| spread.text())
-        };
+        let spread = |of: fn(&Round) -> f64| self.text(of);
         println!("\n{}; {}; load before {:.1}", self.machine, self.date, self.load_average);
         println!("{} rounds, median [min-max]", self.rounds.len());
         println!("  fill, durable                    {:.0} objects/s", self.fill_objects_per_s);
@@ -74,6 +72,43 @@ impl Report {
         println!("  server RSS after first GET, MB   {}", spread(|r| r.rss_bytes as f64 / 1e6));
         println!("  server RSS peak, MB              {}", spread(|r| r.rss_bytes_max as f64 / 1e6));
         println!("  recovery report                  {}", self.engine_report);
+    }
+
+    /// Median and range of a figure over the rounds.
+    fn text(&self, of: impl Fn(&Round) -> f64) -> String {
+        Spread::of(self.rounds.iter().map(of)).map_or(String::new(), |spread| spread.text())
+    }
+}
+
+/// One report for each count of objects.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Series {
+    pub(super) sizes: Vec<Report>,
+}
+
+impl Series {
+    /// A row for each count.
+    pub(super) fn print(&self) {
+        println!(
+            "\n{:>11}{:>24}{:>24}{:>22}{:>22}{:>16}",
+            "objects",
+            "first good GET, ms",
+            "engine open alone, ms",
+            "RSS then, MB",
+            "RSS peak, MB",
+            "index B/object",
+        );
+        for size in &self.sizes {
+            println!(
+                "{:>11}{:>24}{:>24.0}{:>22}{:>22}{:>16.2}",
+                size.objects,
+                size.text(|round| round.kill_to_first_get_ms),
+                size.engine_open_ms,
+                size.text(|round| round.rss_bytes as f64 / 1e6),
+                size.text(|round| round.rss_bytes_max as f64 / 1e6),
+                size.index_bytes / size.index_entries,
+            );
+        }
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Real faults on the release binary: builds it, then calls the runner of tests/faults, whose runs
 //! count like tests.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use clap::Args;
@@ -57,7 +57,7 @@ fn runner(root: &Path, args: &FaultArgs) -> Command {
         command.args(["-n", "-E", python[0]]);
         command
     };
-    command.args(&python[1..]).arg("--binaries").arg(release(root)).current_dir(root);
+    command.args(&python[1..]).arg("--binaries").arg(steps::release(root)).current_dir(root);
     if args.sample {
         command.args(["--sample", "--jobs", SAMPLE_JOBS]);
     }
@@ -69,13 +69,6 @@ fn runner(root: &Path, args: &FaultArgs) -> Command {
     }
     command.args(&args.names);
     command
-}
-
-/// Where cargo puts release binaries.
-fn release(root: &Path) -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    root.join(target).join("release")
 }
 
 fn is_root() -> bool {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod faults;
+mod instructions;
 mod needs;
 mod steps;
 mod tidy;
@@ -29,6 +30,8 @@ enum Chore {
     Test,
     /// Real faults on the release binary; tests/faults/README.md says which. Needs root.
     Faults(faults::FaultArgs),
+    /// Instructions of the inner loops against the recorded ones.
+    Instructions(instructions::InstructionArgs),
     /// Format, clippy, dependencies and house rules: no test is run.
     Lint,
     /// The house rules alone: arrows, unsafe, heads, sizes.
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
             }
             lint(&root, &mut tally);
             steps::tests(&root, &mut tally);
+            instructions::compare(&root, &mut tally);
             faults::sample(&root, &mut tally);
         }
         Chore::Faults(args) => {
@@ -55,6 +59,13 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
             faults::run(&root, &args, &mut tally);
+        }
+        Chore::Instructions(args) => {
+            if let Err(missing) = needs::check(&root, &needs::INSTRUCTIONS) {
+                eprintln!("{missing}");
+                return ExitCode::from(2);
+            }
+            instructions::run(&root, &args, &mut tally);
         }
         Chore::Lint => {
             if let Err(missing) = needs::check(&root, &needs::LINT) {

@@ -25,12 +25,19 @@ const CARGO_DENY: Need = Need {
     remedy: Remedy::Run("cargo install cargo-deny --locked --version 0.20.2"),
 };
 
+const VALGRIND: Need =
+    Need { name: "valgrind", probe: &["valgrind", "--version"], remedy: Remedy::Apt("valgrind") };
+
 /// For the checks that run nothing.
 pub(crate) const LINT: [Need; 1] = [CARGO_DENY];
 
+/// For counting instructions.
+pub(crate) const INSTRUCTIONS: [Need; 1] = [VALGRIND];
+
 /// For all tests.
-pub(crate) const ALL: [Need; 7] = [
+pub(crate) const ALL: [Need; 8] = [
     CARGO_DENY,
+    VALGRIND,
     Need { name: "ffmpeg", probe: &["ffmpeg", "-version"], remedy: Remedy::Apt("ffmpeg") },
     Need { name: "ffprobe", probe: &["ffprobe", "-version"], remedy: Remedy::Apt("ffmpeg") },
     Need { name: "chromium", probe: &["chromium", "--version"], remedy: Remedy::Apt("chromium") },

@@ -2,7 +2,7 @@
 //! that is wrong.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -116,6 +116,13 @@ pub(crate) fn counted(mut command: Command, tally: &mut Tally) {
 pub(crate) fn cargo(root: &Path, args: &[&str]) -> bool {
     let status = Command::new("cargo").args(args).current_dir(root).status();
     status.is_ok_and(|status| status.success())
+}
+
+/// Where cargo puts release binaries.
+pub(crate) fn release(root: &Path) -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    root.join(target).join("release")
 }
 
 pub(crate) fn timed(name: &str, step: impl FnOnce()) {
