@@ -13,8 +13,8 @@ pub fn ask_for_short_turns() -> io::Result<()> {
     let size = mem::size_of::<libc::sched_attr>() as u32;
     // SAFETY: all zeros is a valid value of this plain C struct.
     let mut attributes: libc::sched_attr = unsafe { mem::zeroed() };
-    // SAFETY: the kernel writes at most `size` bytes to `attributes`, which is as large; thread 0 is
-    // the calling one.
+    // SAFETY: the kernel writes at most `size` bytes to `attributes`, which is as large; thread 0
+    // is the calling one.
     check(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) })?;
     attributes.size = size;
     attributes.sched_runtime = TURN_NS;

@@ -118,8 +118,8 @@ impl Conn {
         Ok(())
     }
 
-    /// Sends what a follower waits for. An upload cannot be fetched again as long as it is one, so for
-    /// a slow client the bytes are copied, and the arena has its block back.
+    /// Sends what a follower waits for. An upload cannot be fetched again as long as it is one, so
+    /// for a slow client the bytes are copied, and the arena has its block back.
     pub(super) async fn send_followed(&mut self, parts: Vec<Chunk>) -> Result<(), Stop> {
         let unsent = self.send_held(parts, HOLD_MAX).await?;
         if unsent.is_empty() {
