@@ -358,6 +358,24 @@ fn p16_a_client_that_drips_is_cut_by_the_minimum_rate() {
 }
 
 #[test]
+fn p16_for_a_client_that_does_not_read_the_kernel_keeps_little() {
+    let server = Server::start();
+    let mut client = server.connect();
+    assert_eq!(client.put("/p16/kernel.mp4", &pattern(LARGE, 6)).status, 201);
+    let before = server.bytes_sent();
+    let mut deaf = server.connect();
+    deaf.send(get_head("/p16/kernel.mp4"));
+    let mut sent = 0;
+    until("it to be stuck", || {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = server.bytes_sent() - before;
+        now > 0 && std::mem::replace(&mut sent, now) == now
+    });
+    assert!(sent < 2 << 20, "{sent} bytes wait in two sockets");
+    assert!(deaf.answer(false).body == pattern(LARGE, 6), "and none is lost");
+}
+
+#[test]
 fn p17_clients_that_do_not_read_keep_no_memory_from_encoders() {
     let server = Server::start();
     let mut encoder = server.connect();

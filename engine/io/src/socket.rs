@@ -17,6 +17,11 @@ pub fn set_nodelay(fd: RawFd) -> io::Result<()> {
     set_int(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
 }
 
+/// The most bytes that wait unsent in the kernel. Connections inherit it from their listener.
+pub fn set_unsent_max(fd: RawFd, bytes: i32) -> io::Result<()> {
+    set_int(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes)
+}
+
 /// Ends both directions: operations in flight on the socket complete, none is abandoned.
 pub fn shutdown(fd: RawFd) -> io::Result<()> {
     // SAFETY: the call takes two integers; a wrong descriptor is an error, not memory misuse.

@@ -3,8 +3,13 @@
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use tapeloop_engine::socket;
 
 const BACKLOG: i32 = 4096;
+/// What the kernel keeps unsent for a client of whom nothing is known. Ten thousand slow ones would
+/// otherwise fill all memory that the kernel grants to TCP, and slow down everybody.
+pub(super) const UNSENT_BYTES_MAX: i32 = 64 << 10;
 
 /// Binds `count` listeners to `addr`.
 ///
@@ -21,6 +26,7 @@ pub(super) fn bind_all(addr: SocketAddr, count: usize) -> io::Result<Vec<TcpList
     sockets
         .into_iter()
         .map(|socket| {
+            socket::set_unsent_max(socket.as_raw_fd(), UNSENT_BYTES_MAX)?;
             socket.listen(BACKLOG)?;
             // Left blocking: the ring waits for readiness itself, and answers EAGAIN otherwise.
             Ok(TcpListener::from(socket))

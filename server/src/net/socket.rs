@@ -3,6 +3,7 @@
 //! A socket carries its deadline. The sweeper of its thread shuts it down when the deadline has
 //! passed; the operation in flight then ends by itself and its memory comes back.
 
+use super::listener::UNSENT_BYTES_MAX;
 use std::cell::Cell;
 use std::io;
 use std::net::Shutdown;
@@ -39,13 +40,20 @@ pub(super) struct Socket {
     stream: TcpStream,
     deadline: Cell<Deadline>,
     has_expired: Cell<bool>,
+    /// It has taken much without delay: the kernel may keep as much for it as it likes.
+    is_fast: Cell<bool>,
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> Socket {
         // A socket that is already dead says so at the first read.
         let _ = stream.set_nodelay(true);
-        Socket { stream, deadline: Cell::new(NEVER), has_expired: Cell::new(false) }
+        Socket {
+            stream,
+            deadline: Cell::new(NEVER),
+            has_expired: Cell::new(false),
+            is_fast: Cell::new(false),
+        }
     }
 
     pub(super) fn set_deadline(&self, at_ms: u64, expiry: Expiry) {
@@ -139,6 +147,16 @@ impl Socket {
     /// Writes several chunks once; the count may be short.
     pub(super) async fn write_chunks(&self, parts: Vec<Chunk>) -> (io::Result<usize>, Vec<Chunk>) {
         self.stream.writev(parts).await
+    }
+
+    /// What has been seen of the client: for one that takes what it is given, large writes save
+    /// turns; one that does not should keep little waiting.
+    pub(super) fn set_fast(&self, is_fast: bool) {
+        if self.is_fast.replace(is_fast) != is_fast {
+            let max = if is_fast { i32::MAX } else { UNSENT_BYTES_MAX };
+            // It only costs more turns, or memory, than it should if the kernel says no.
+            let _ = socket::set_unsent_max(self.stream.as_raw_fd(), max);
+        }
     }
 
     /// Waits for room in the send buffer. Nothing is in flight meanwhile, so this may be given up

@@ -17,6 +17,8 @@ const HOLD_MAX: Duration = Duration::from_millis(1000);
 const HOLD_SLOW_MAX: Duration = Duration::from_millis(50);
 /// What is fetched at once for a slow one: one read buffer.
 const WINDOW_BYTES: u64 = 256 << 10;
+/// From this length on an answer is worth a larger send buffer.
+const LARGE_BYTES_MIN: u64 = 1 << 20;
 /// Arena blocks that leave in one write: they are at hand, and every write is a turn of the ring.
 const ARENA_BATCH: usize = 8;
 
@@ -45,6 +47,7 @@ impl Conn {
             if position >= range.end {
                 break;
             }
+            self.judge_speed(&range);
             batch_len = ARENA_BATCH;
             parts = Vec::with_capacity(batch_len);
         }
@@ -68,6 +71,7 @@ impl Conn {
                 drop(next);
                 return self.go_on_slowly(chunks, position, range.end, unsent).await;
             }
+            self.judge_speed(&range);
             let chunk = next_or_reset(next)?;
             position += chunk.len() as u64;
             parts = vec![chunk];
@@ -82,6 +86,13 @@ impl Conn {
         }
     }
 
+    /// It took a first part of its answer without delay.
+    fn judge_speed(&self, range: &Range<u64>) {
+        if range.end - range.start >= LARGE_BYTES_MIN {
+            self.socket.set_fast(true);
+        }
+    }
+
     /// Sends what is left for a slow client, holding nothing while its socket is full.
     async fn go_on_slowly(
         &mut self,
@@ -90,6 +101,7 @@ impl Conn {
         end: u64,
         unsent: Vec<Chunk>,
     ) -> Result<(), Stop> {
+        self.socket.set_fast(false);
         // A head is ours and small: it is kept. The rest is fetched again.
         let (head, body): (Vec<Chunk>, Vec<Chunk>) =
             unsent.into_iter().partition(|part| matches!(part, Chunk::Heap(..)));
