@@ -4,6 +4,7 @@
 //! and stops it, so that what the machine does meanwhile hits all of them. Medians and ranges are
 //! over rounds. One generator thread and `--threads` server threads share the machine's cores.
 
+mod echo;
 mod load;
 mod mix;
 mod nginx;
@@ -221,12 +222,12 @@ impl Bench<'_> {
             let told = |row: &str| eprintln!("round {round}: {row}: {}", peer.name());
             if self.wants(Row::SmallGet) {
                 told("2 KiB GET");
-                let sample = self.get_row(&mut server, "2k", 2048, 100, 64)?;
+                let sample = self.get_row(&server, "2k", 2048, 100, 64)?;
                 cells.add("hot GET 2 KiB, 64 connections", peer.name(), sample);
             }
             if self.wants(Row::LargeGet) {
                 told("512 KiB GET");
-                let sample = self.get_row(&mut server, "512k", 512 * 1024, 64, 8)?;
+                let sample = self.get_row(&server, "512k", 512 * 1024, 64, 8)?;
                 cells.add("hot GET 512 KiB, 8 connections", peer.name(), sample);
             }
             if self.wants(Row::Put) && peer != Peer::NginxFileCache {
@@ -235,12 +236,28 @@ impl Bench<'_> {
             }
             server.stop()?;
         }
+        if self.wants(Row::SmallGet) {
+            self.echo_row(round, cells)?;
+        }
         Ok(())
+    }
+
+    /// The floor under the small rows.
+    fn echo_row(&self, round: u32, cells: &mut Cells) -> Result<()> {
+        eprintln!("round {round}: 2 KiB GET: {}", echo::NAME);
+        let scratch = Scratch::create(&self.dir, "tapeloop-compare", false)?;
+        let server = echo::start(&self.binaries, scratch.path(), 2048)?;
+        let url = format!("http://{}/", server.address);
+        let time = self.plan.get_time;
+        let gets = load::Gets { url: &url, what: load::What::Anything, connections: 64, time };
+        let sample = load::get(&self.binaries.tapectl, &server, &gets)?;
+        cells.add("hot GET 2 KiB, 64 connections", echo::NAME, sample);
+        server.stop()
     }
 
     fn get_row(
         &self,
-        server: &mut Server,
+        server: &Server,
         name: &str,
         bytes: u64,
         objects: u64,
@@ -249,8 +266,10 @@ impl Bench<'_> {
         let tapectl = &self.binaries.tapectl;
         let url = format!("http://{}/hot/{name}-{{n}}", server.address);
         load::fill(tapectl, &url, bytes, objects, server.folder())?;
-        load::get(tapectl, server, &url, bytes, objects, connections, Duration::from_secs(1))?;
-        load::get(tapectl, server, &url, bytes, objects, connections, self.plan.get_time)
+        let what = load::What::Stored { bytes, objects };
+        let gets = load::Gets { url: &url, what, connections, time: self.plan.get_time };
+        load::get(tapectl, server, &load::Gets { time: Duration::from_secs(1), ..gets })?;
+        load::get(tapectl, server, &gets)
     }
 
     fn put_rows(&self, server: &mut Server, peer: Peer, cells: &mut Cells) -> Result<()> {

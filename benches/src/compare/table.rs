@@ -1,5 +1,6 @@
 //! The table of a comparison, and the same as JSON.
 
+use super::echo;
 use super::sample::{Cell, Cells, Sample};
 use crate::error::{Context, Result};
 use crate::figures::short;
@@ -85,6 +86,9 @@ impl Report {
                 sum(|sample| sample.error_count),
                 sum(|sample| sample.unsent_count),
             );
+        }
+        if self.cells.of_row(row).any(|cell| cell.peer == echo::NAME) {
+            println!("  {}: {}", echo::NAME, echo::NOTE);
         }
         let Some(ours) = self.cells.of_row(row).find(|cell| cell.peer == "tapeloop") else {
             return;
