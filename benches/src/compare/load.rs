@@ -10,11 +10,14 @@ use std::time::Duration;
 
 /// Beyond the time a load should take.
 const GRACE: Duration = Duration::from_secs(60);
+const FILL_BYTES_PER_S_MIN: u64 = 20_000_000;
 
 /// Stores `count` objects that `get` can check.
 pub(super) fn fill(tapectl: &Path, url: &str, bytes: u64, count: u64, logs: &Path) -> Result<()> {
-    let words = format!("load put --url {url} --bytes {bytes} --count {count} --json");
-    let report = run(tapectl, &words, logs, GRACE, &mut || {})?;
+    let words =
+        format!("load put --url {url} --bytes {bytes} --count {count} --connections 4 --json");
+    let limit = GRACE + Duration::from_secs(bytes * count / FILL_BYTES_PER_S_MIN);
+    let report = run(tapectl, &words, logs, limit, &mut || {})?;
     match report.classes.iter().map(|class| class.error_count).sum() {
         0u64 => Ok(()),
         _ => Err(problem("filling", &report)),
