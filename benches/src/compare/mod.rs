@@ -151,8 +151,6 @@ impl Plan {
     /// What the rows take on the drive at most.
     fn space_bytes(&self, rows: &[Row]) -> u64 {
         let of_row = |row: &Row| match row {
-            // nginx keeps what was put at each number of encoders, with a flush and without.
-            Row::Put => 2 * put::ENCODERS.len() as u64 * self.put_count * put::BODY_LEN as u64,
             Row::ColdGet => self.cold.capacity_bytes(),
             Row::Mix => self.mix.capacity_bytes(),
             _ => self.capacity_bytes,

@@ -54,11 +54,11 @@ pub(super) fn run_rows(
     peer: Peer,
     cells: &mut Cells,
 ) -> Result<()> {
-    // Every page of the arena, and of the page cache as much, is touched once before anything is
-    // measured: a machine gives memory out slowly the first time.
-    run(server, 4, bench.plan.ram_bytes * 5 / 4 / BODY_LEN as u64, Sync::Server)?;
+    // Every page of the arena, and those of the page cache that a row takes, are touched once
+    // before anything is measured: a machine gives memory out slowly the first time.
+    let count = bench.plan.put_count;
+    run(server, 4, count.max(bench.plan.ram_bytes * 5 / 4 / BODY_LEN as u64), Sync::Server)?;
     for encoders in ENCODERS {
-        let count = bench.plan.put_count;
         let sample = run(server, encoders, count, Sync::Server)?;
         let name = if peer == Peer::Nginx { "nginx (no fsync)" } else { peer.name() };
         cells.add(&row(encoders), name, sample);
@@ -103,6 +103,8 @@ fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> Result<Samp
     }
     latencies_ns.sort_unstable();
     assert_eq!(latencies_ns.len() as u64, count);
+    let bytes_verified = read_back(server.address, &folder, count)?;
+    forget(&server.file_of(&folder))?;
     let us = |share| quantile(&latencies_ns, share) as f64 / 1e3;
     Ok(Sample {
         requests_per_s: count as f64 / seconds,
@@ -111,7 +113,7 @@ fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> Result<Samp
         latency_us_p50: us(0.5),
         latency_us_p99: us(0.99),
         latency_us_p999: us(0.999),
-        bytes_verified: read_back(server.address, &folder, count)?,
+        bytes_verified,
         request_count: count,
         error_count: 0,
         unsent_count: 0,
@@ -153,6 +155,15 @@ fn encode(
 fn flush(file: &Path) -> io::Result<()> {
     File::open(file)?.sync_all()?;
     File::open(file.parent().expect("a file lies in a folder"))?.sync_all()
+}
+
+/// Removes the files of a server that keeps files, so that the next row finds the same memory and
+/// the same room on the drive.
+fn forget(files: &Path) -> Result<()> {
+    match files.exists() {
+        true => std::fs::remove_dir_all(files).context("removing what was put"),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn thread_cpu_s() -> f64 {
