@@ -6,6 +6,7 @@
 
 mod cold;
 mod echo;
+mod fio;
 mod hot;
 mod load;
 mod mix;
@@ -170,12 +171,14 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let load_average = machine::load_average();
     let begun = Instant::now();
     let bench = Bench { args, plan, binaries, dir };
+    let fio = fio::is_wanted(&bench).then(fio::version).transpose()?;
     let mut cells = Cells::default();
     for round in 1..=bench.plan.rounds {
         bench.hot_rows(round, &mut cells)?;
         if bench.wants(Row::ColdGet) {
             bench.cold_rows(round, &mut cells)?;
         }
+        fio::run(&bench, round, &mut cells)?;
         if bench.wants(Row::Mix) {
             bench.mix_rows(round, &mut cells)?;
         }
@@ -186,6 +189,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         machine: machine::line(),
         date: machine::date(),
         nginx: nginx::version()?,
+        fio,
         load_average,
         took_s: begun.elapsed().as_secs(),
         rounds: bench.plan.rounds,
