@@ -9,6 +9,8 @@ use std::process::Command;
 pub(crate) struct Binaries {
     pub(crate) tapeloop: PathBuf,
     pub(crate) tapectl: PathBuf,
+    /// The bare io_uring loop, an example of the engine.
+    pub(crate) echo: PathBuf,
     /// Where results are kept.
     pub(crate) results: PathBuf,
 }
@@ -28,15 +30,26 @@ impl Binaries {
         };
         let results = own.with_file_name("bench-results");
         std::fs::create_dir_all(&results).context("creating the folder of results")?;
-        Ok(Binaries { tapeloop: folder.join("tapeloop"), tapectl: folder.join("tapectl"), results })
+        Ok(Binaries {
+            tapeloop: folder.join("tapeloop"),
+            tapectl: folder.join("tapectl"),
+            echo: folder.join("examples/echo"),
+            results,
+        })
     }
 }
 
 fn build(target: &Path) -> Result<()> {
+    let servers = ["--package", "tapeloop-server", "--package", "tapeloop-tools"];
+    cargo(target, &[servers.as_slice(), &["--bin", "tapeloop", "--bin", "tapectl"]].concat())?;
+    // On its own: what examples need besides must not change how the server is built.
+    cargo(target, &["--package", "tapeloop-io", "--example", "echo"])
+}
+
+fn cargo(target: &Path, args: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--release", "--quiet", "--bin", "tapeloop", "--bin", "tapectl"]);
-    command.args(["--package", "tapeloop-server", "--package", "tapeloop-tools"]);
+    command.args(["build", "--release", "--quiet"]).args(args);
     command.current_dir(env!("CARGO_MANIFEST_DIR")).env("CARGO_TARGET_DIR", target);
     let status = command.status().context("starting cargo")?;
     match status.success() {

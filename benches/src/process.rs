@@ -51,7 +51,8 @@ impl Running {
         }
         words.push(program.display().to_string());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args(args).process_group(0).stdin(Stdio::null());
+        command.args(&words[1..]).args(args).process_group(0);
+        command.stdin(if options.pipe_stdin { Stdio::piped() } else { Stdio::null() });
         if let Some(folder) = options.current_dir {
             command.current_dir(folder);
         }
@@ -171,6 +172,8 @@ impl Drop for Running {
 pub(crate) struct StartOptions<'a> {
     pub(crate) cgroup: Option<&'a Path>,
     pub(crate) current_dir: Option<&'a Path>,
+    /// For programs that end with their input: it stays open as long as the handle.
+    pub(crate) pipe_stdin: bool,
     pub(crate) pipe_stdout: bool,
     /// Signal it gets when the bench itself is killed.
     pub(crate) on_bench_death: Option<&'static str>,

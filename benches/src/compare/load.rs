@@ -10,41 +10,63 @@ use std::time::Duration;
 
 /// Beyond the time a load should take.
 const GRACE: Duration = Duration::from_secs(60);
+const FILL_BYTES_PER_S_MIN: u64 = 20_000_000;
 
 /// Stores `count` objects that `get` can check.
 pub(super) fn fill(tapectl: &Path, url: &str, bytes: u64, count: u64, logs: &Path) -> Result<()> {
-    let words = format!("load put --url {url} --bytes {bytes} --count {count} --json");
-    let report = run(tapectl, &words, logs, GRACE, &mut || {})?;
+    let words =
+        format!("load put --url {url} --bytes {bytes} --count {count} --connections 4 --json");
+    let limit = GRACE + Duration::from_secs(bytes * count / FILL_BYTES_PER_S_MIN);
+    let report = run(tapectl, &words, logs, limit, &mut || {})?;
     match report.classes.iter().map(|class| class.error_count).sum() {
         0u64 => Ok(()),
         _ => Err(problem("filling", &report)),
     }
 }
 
-/// GETs as fast as answered for `time`.
-pub(super) fn get(
-    tapectl: &Path,
-    server: &mut Server,
-    url: &str,
-    bytes: u64,
-    objects: u64,
-    connections: u32,
-    time: Duration,
-) -> Result<Sample> {
+/// GETs over kept connections, each as fast as answered.
+#[derive(Clone, Copy)]
+pub(super) struct Gets<'a> {
+    pub(super) url: &'a str,
+    pub(super) what: What,
+    pub(super) connections: u32,
+    pub(super) time: Duration,
+}
+
+/// What is read.
+#[derive(Clone, Copy)]
+pub(super) enum What {
+    /// Objects that `fill` has stored, in random order; every byte is compared with theirs.
+    Stored { bytes: u64, objects: u64 },
+    /// What comes, from a server that stores nothing.
+    Anything,
+}
+
+/// Reads for a time.
+pub(super) fn get(tapectl: &Path, server: &Server, gets: &Gets<'_>) -> Result<Sample> {
+    let what = match gets.what {
+        What::Stored { bytes, objects } => format!("--bytes {bytes} --objects {objects}"),
+        What::Anything => String::new(),
+    };
     let words = format!(
-        "load get --url {url} --bytes {bytes} --objects {objects} --connections {connections} \
-         --duration {}ms --json",
-        time.as_millis(),
+        "load get --url {} {what} --connections {} --duration {}ms --json",
+        gets.url,
+        gets.connections,
+        gets.time.as_millis(),
     );
     let before = server.running.usage();
-    let report = run(tapectl, &words, server.folder(), time + GRACE, &mut || {})?;
+    let report = run(tapectl, &words, server.folder(), gets.time + GRACE, &mut || {})?;
     let after = server.running.usage();
     let class = report.classes.first().ok_or_else(|| problem("reading", &report))?;
     for example in &report.examples {
         eprintln!("  {example}");
     }
     let cpu_us = (after.cpu_s - before.cpu_s) * 1e6 / class.ok_count.max(1) as f64;
-    Ok(class.sample(Some(cpu_us), after.rss_bytes))
+    let mut sample = class.sample(Some(cpu_us), after.rss_bytes);
+    if matches!(gets.what, What::Anything) {
+        sample.bytes_verified = 0;
+    }
+    Ok(sample)
 }
 
 /// Runs a load to its end, calling `meanwhile` again and again, and reads its report.

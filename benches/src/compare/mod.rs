@@ -4,6 +4,10 @@
 //! and stops it, so that what the machine does meanwhile hits all of them. Medians and ranges are
 //! over rounds. One generator thread and `--threads` server threads share the machine's cores.
 
+mod cold;
+mod echo;
+mod fio;
+mod hot;
 mod load;
 mod mix;
 mod nginx;
@@ -19,7 +23,7 @@ use crate::machine;
 use crate::scratch::{Scratch, require_space};
 use clap::{Args, ValueEnum};
 use peer::{Peer, Server};
-use sample::{Cells, Sample};
+use sample::Cells;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use table::Report;
@@ -34,7 +38,7 @@ pub(crate) struct CompareArgs {
     /// Rows to measure.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Row::ALL)]
     rows: Vec<Row>,
-    /// Rounds [default: 5, with --quick 2].
+    /// Rounds [default: 3, with --quick 2].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: Option<u32>,
     /// Threads of each server: nginx's worker_processes, tapeloop's --threads.
@@ -54,11 +58,15 @@ pub(crate) struct CompareArgs {
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Row {
-    /// 2 KiB hot GET over 64 connections.
+    /// 2 KiB hot GET over 1, 64 and 1,000 connections.
     SmallGet,
-    /// 512 KiB hot GET over 8 connections.
+    /// 64 KiB hot GET over 64 connections.
+    PartGet,
+    /// 512 KiB and 4 MiB hot GET over 8 connections.
     LargeGet,
-    /// 2 MiB PUT, one encoder and eight.
+    /// 512 KiB and 4 MiB GET with data 4 times a memory cap, 16 connections.
+    ColdGet,
+    /// 2 MiB PUT, 1, 8 and 32 encoders.
     Put,
     /// Ingest, live edge, DVR and playlists with data 8 times a memory cap.
     Mix,
@@ -79,9 +87,11 @@ enum Row {
 }
 
 impl Row {
-    const ALL: [Row; 11] = [
+    const ALL: [Row; 13] = [
         Row::SmallGet,
+        Row::PartGet,
         Row::LargeGet,
+        Row::ColdGet,
         Row::Put,
         Row::Mix,
         Row::Sizes,
@@ -102,6 +112,7 @@ struct Plan {
     put_count: u64,
     capacity_bytes: u64,
     ram_bytes: u64,
+    cold: cold::Shape,
     mix: mix::Shape,
     /// For finding a rate, and for one step of a curve.
     probe_time: Duration,
@@ -118,12 +129,13 @@ impl Plan {
     fn of(args: &CompareArgs) -> Plan {
         let (threads, quick) = (args.threads, args.quick);
         Plan {
-            rounds: args.rounds.unwrap_or(if quick { 2 } else { 5 }),
+            rounds: args.rounds.unwrap_or(if quick { 2 } else { 3 }),
             threads,
-            get_time: Duration::from_secs(if quick { 3 } else { 10 }),
-            put_count: if quick { 150 } else { 400 },
+            get_time: Duration::from_secs(if quick { 1 } else { 4 }),
+            put_count: if quick { 160 } else { 640 },
             capacity_bytes: if quick { 2048 * MIB } else { 4096 * MIB },
             ram_bytes: 256 * MIB,
+            cold: if quick { cold::Shape::quick() } else { cold::Shape::full() },
             mix: if quick { mix::Shape::quick() } else { mix::Shape::full() },
             probe_time: Duration::from_millis(if quick { 250 } else { 1_500 }),
             window_time: Duration::from_secs(if quick { 1 } else { 4 }),
@@ -136,23 +148,37 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// What the rows take on the drive at most.
+    fn space_bytes(&self, rows: &[Row]) -> u64 {
+        let of_row = |row: &Row| match row {
+            Row::ColdGet => self.cold.capacity_bytes(),
+            Row::Mix => self.mix.capacity_bytes(),
+            _ => self.capacity_bytes,
+        };
+        let most = rows.iter().map(of_row).max().unwrap_or(0).max(self.capacity_bytes);
+        most + most / 4
+    }
+}
+
 /// Runs `compare`.
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let plan = Plan::of(args);
     let binaries = Binaries::ready(args.prebuilt.as_deref())?;
     let dir = args.dir.clone().unwrap_or_else(|| binaries.results.clone());
-    let needed = match args.rows.contains(&Row::Mix) {
-        true => plan.mix.capacity_bytes() + plan.mix.capacity_bytes() / 2,
-        false => plan.capacity_bytes * 2,
-    };
-    require_space(&dir, needed)?;
+    require_space(&dir, plan.space_bytes(&args.rows))?;
     nginx::version()?;
     let load_average = machine::load_average();
     let begun = Instant::now();
     let bench = Bench { args, plan, binaries, dir };
+    let fio = fio::is_wanted(&bench).then(fio::version).transpose()?;
     let mut cells = Cells::default();
     for round in 1..=bench.plan.rounds {
         bench.hot_rows(round, &mut cells)?;
+        if bench.wants(Row::ColdGet) {
+            bench.cold_rows(round, &mut cells)?;
+        }
+        fio::run(&bench, round, &mut cells)?;
         if bench.wants(Row::Mix) {
             bench.mix_rows(round, &mut cells)?;
         }
@@ -163,6 +189,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         machine: machine::line(),
         date: machine::date(),
         nginx: nginx::version()?,
+        fio,
         load_average,
         took_s: begun.elapsed().as_secs(),
         rounds: bench.plan.rounds,
@@ -197,17 +224,17 @@ impl Bench<'_> {
 
     /// The rows without a memory cap: one start of each peer per round.
     fn hot_rows(&self, round: u32, cells: &mut Cells) -> Result<()> {
-        let gets = self.wants(Row::SmallGet) || self.wants(Row::LargeGet);
+        let gets = hot::is_wanted(self);
         if !gets && !self.wants(Row::Put) {
             return Ok(());
         }
         for peer in [Peer::Nginx, Peer::NginxFileCache, Peer::Tapeloop] {
-            // The file cache is of no use to PUTs.
-            if peer == Peer::NginxFileCache && !gets {
+            // The file cache is shown in one row of small GETs.
+            if peer == Peer::NginxFileCache && !self.wants(Row::SmallGet) {
                 continue;
             }
             let scratch = Scratch::create(&self.dir, "tapeloop-compare", false)?;
-            let mut server = Server::start(
+            let server = Server::start(
                 peer,
                 &self.binaries,
                 &peer::Launch {
@@ -219,58 +246,21 @@ impl Bench<'_> {
                     connections_max: peer::CONNECTIONS_MAX,
                 },
             )?;
-            let told = |row: &str| eprintln!("round {round}: {row}: {}", peer.name());
-            if self.wants(Row::SmallGet) {
-                told("2 KiB GET");
-                let sample = self.get_row(&mut server, "2k", 2048, 100, 64)?;
-                cells.add("hot GET 2 KiB, 64 connections", peer.name(), sample);
-            }
-            if self.wants(Row::LargeGet) {
-                told("512 KiB GET");
-                let sample = self.get_row(&mut server, "512k", 512 * 1024, 64, 8)?;
-                cells.add("hot GET 512 KiB, 8 connections", peer.name(), sample);
-            }
+            hot::run(self, round, &server, peer, cells)?;
             if self.wants(Row::Put) && peer != Peer::NginxFileCache {
-                told("2 MiB PUT");
-                self.put_rows(&mut server, peer, cells)?;
+                eprintln!("round {round}: 2 MiB PUT: {}", peer.name());
+                put::run_rows(self, &server, peer, cells)?;
             }
             server.stop()?;
         }
-        Ok(())
+        hot::run_floor(self, round, cells)
     }
 
-    fn get_row(
-        &self,
-        server: &mut Server,
-        name: &str,
-        bytes: u64,
-        objects: u64,
-        connections: u32,
-    ) -> Result<Sample> {
-        let tapectl = &self.binaries.tapectl;
-        let url = format!("http://{}/hot/{name}-{{n}}", server.address);
-        load::fill(tapectl, &url, bytes, objects, server.folder())?;
-        load::get(tapectl, server, &url, bytes, objects, connections, Duration::from_secs(1))?;
-        load::get(tapectl, server, &url, bytes, objects, connections, self.plan.get_time)
-    }
-
-    fn put_rows(&self, server: &mut Server, peer: Peer, cells: &mut Cells) -> Result<()> {
-        // Every page of the arena, and of the page cache as much, is touched once before anything
-        // is measured: a machine gives memory out slowly the first time.
-        let warm_count = self.plan.ram_bytes * 5 / 4 / put::BODY_LEN as u64;
-        put::run(server, 4, warm_count, put::Sync::Server)?;
-        for connections in [1, 8] {
-            let row = match connections {
-                1 => "PUT 2 MiB, 1 encoder",
-                _ => "PUT 2 MiB, 8 encoders",
-            };
-            let count = self.plan.put_count;
-            let sample = put::run(server, connections, count, put::Sync::Server)?;
-            let name = if peer == Peer::Nginx { "nginx (no fsync)" } else { peer.name() };
-            cells.add(row, name, sample);
-            if peer == Peer::Nginx {
-                let sample = put::run(server, connections, count, put::Sync::Client)?;
-                cells.add(row, "nginx + fsync", sample);
+    fn cold_rows(&self, round: u32, cells: &mut Cells) -> Result<()> {
+        for peer in [Peer::Nginx, Peer::NginxDirect, Peer::Tapeloop] {
+            for size in cold::SIZES {
+                eprintln!("round {round}: cold {} GET: {}", size.name, peer.name());
+                cold::run(self, peer, size, cells)?;
             }
         }
         Ok(())

@@ -79,6 +79,11 @@ impl Server {
         Ok(Server { running, address, folder: launch.folder.to_path_buf() })
     }
 
+    /// A server that keeps nothing.
+    pub(super) fn of(running: Running, address: SocketAddr, folder: &Path) -> Server {
+        Server { running, address, folder: folder.to_path_buf() }
+    }
+
     /// Folder for logs, on the drive under test.
     pub(super) fn folder(&self) -> &Path {
         &self.folder

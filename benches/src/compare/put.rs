@@ -4,8 +4,9 @@
 //! which the client, on the same machine, flushes file and folder after the 201 as nginx would have
 //! to; that time is part of the latency, and its CPU is counted as the server's.
 
-use super::peer::Server;
-use super::sample::Sample;
+use super::Bench;
+use super::peer::{Peer, Server};
+use super::sample::{Cells, Sample};
 use crate::client::Client;
 use crate::error::{BenchError, Context, Result};
 use crate::figures::quantile;
@@ -18,12 +19,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub(super) const BODY_LEN: usize = 2 << 20;
+pub(super) const ENCODERS: [u64; 3] = [1, 8, 32];
 const STAMP_LEN: usize = 16;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Who makes a PUT durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sync {
+enum Sync {
     /// The server, if it does.
     Server,
     /// The client, after the answer.
@@ -37,10 +39,43 @@ struct Encoder {
     flush_cpu_s: f64,
 }
 
+/// The name of a row.
+pub(super) fn row(encoders: u64) -> String {
+    match encoders {
+        1 => "PUT 2 MiB, 1 encoder".to_owned(),
+        encoders => format!("PUT 2 MiB, {encoders} encoders"),
+    }
+}
+
+/// All rows of a server.
+pub(super) fn run_rows(
+    bench: &Bench<'_>,
+    server: &Server,
+    peer: Peer,
+    cells: &mut Cells,
+) -> Result<()> {
+    // Every page of the arena, and those of the page cache that a row takes, are touched once
+    // before anything is measured: a machine gives memory out slowly the first time.
+    let count = bench.plan.put_count;
+    run(server, 4, count.max(bench.plan.ram_bytes * 5 / 4 / BODY_LEN as u64), Sync::Server)?;
+    for encoders in ENCODERS {
+        let sample = run(server, encoders, count, Sync::Server)?;
+        let name = if peer == Peer::Nginx { "nginx (no fsync)" } else { peer.name() };
+        cells.add(&row(encoders), name, sample);
+        if peer == Peer::Nginx {
+            let sample = run(server, encoders, count, Sync::Client)?;
+            cells.add(&row(encoders), "nginx + fsync", sample);
+        }
+    }
+    Ok(())
+}
+
 /// Stores `count` objects over `connections` connections.
-pub(super) fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> Result<Sample> {
+fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> Result<Sample> {
     let folder = format!("/put/{connections}-{count}-{sync:?}");
     let next = AtomicU64::new(0);
+    // Nobody pays for what others have left to be written.
+    rustix::fs::sync();
     let before = server.running.usage();
     let begun = Instant::now();
     let encoders: Vec<io::Result<Encoder>> = std::thread::scope(|scope| {
@@ -68,6 +103,8 @@ pub(super) fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> 
     }
     latencies_ns.sort_unstable();
     assert_eq!(latencies_ns.len() as u64, count);
+    let bytes_verified = read_back(server.address, &folder, count)?;
+    forget(&server.file_of(&folder))?;
     let us = |share| quantile(&latencies_ns, share) as f64 / 1e3;
     Ok(Sample {
         requests_per_s: count as f64 / seconds,
@@ -76,7 +113,7 @@ pub(super) fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> 
         latency_us_p50: us(0.5),
         latency_us_p99: us(0.99),
         latency_us_p999: us(0.999),
-        bytes_verified: read_back(server.address, &folder, count)?,
+        bytes_verified,
         request_count: count,
         error_count: 0,
         unsent_count: 0,
@@ -118,6 +155,15 @@ fn encode(
 fn flush(file: &Path) -> io::Result<()> {
     File::open(file)?.sync_all()?;
     File::open(file.parent().expect("a file lies in a folder"))?.sync_all()
+}
+
+/// Removes the files of a server that keeps files, so that the next row finds the same memory and
+/// the same room on the drive.
+fn forget(files: &Path) -> Result<()> {
+    match files.exists() {
+        true => std::fs::remove_dir_all(files).context("removing what was put"),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn thread_cpu_s() -> f64 {

@@ -1,6 +1,7 @@
 //! The table of a comparison, and the same as JSON.
 
 use super::sample::{Cell, Cells, Sample};
+use super::{echo, fio};
 use crate::error::{Context, Result};
 use crate::figures::short;
 use serde::Serialize;
@@ -13,6 +14,7 @@ pub(super) struct Report {
     pub(super) machine: String,
     pub(super) date: String,
     pub(super) nginx: String,
+    pub(super) fio: Option<String>,
     /// Load of the machine before the run: other work makes figures worse.
     pub(super) load_average: f64,
     pub(super) took_s: u64,
@@ -33,7 +35,10 @@ fn figures(extras: Vec<&'static str>) -> Vec<Figure> {
         ("p50 ms", Box::new(|sample| Some(sample.latency_us_p50 / 1e3))),
         ("p99 ms", Box::new(|sample| Some(sample.latency_us_p99 / 1e3))),
         ("p99.9 ms", Box::new(|sample| Some(sample.latency_us_p999 / 1e3))),
-        ("RSS MB", Box::new(|sample| Some(sample.rss_bytes as f64 / 1e6))),
+        (
+            "RSS MB",
+            Box::new(|sample| (sample.rss_bytes > 0).then(|| sample.rss_bytes as f64 / 1e6)),
+        ),
     ];
     for name in extras {
         figures.push((name, Box::new(|sample| sample.extra(name))));
@@ -48,7 +53,8 @@ fn width(name: &str) -> usize {
 
 impl Report {
     pub(super) fn print(&self) {
-        println!("\n{}; {}; {}", self.machine, self.nginx, self.date);
+        let fio = self.fio.as_ref().map_or(String::new(), |fio| format!("; {fio}"));
+        println!("\n{}; {}{fio}; {}", self.machine, self.nginx, self.date);
         println!(
             "{} rounds, A B A B; median [min-max]; {} server thread(s), 1 generator thread; load \
              before {:.1}; {} s",
@@ -85,6 +91,11 @@ impl Report {
                 sum(|sample| sample.error_count),
                 sum(|sample| sample.unsent_count),
             );
+        }
+        for (name, note) in [(echo::NAME, echo::NOTE), (fio::NAME, fio::NOTE)] {
+            if self.cells.of_row(row).any(|cell| cell.peer == name) {
+                println!("  {name}: {note}");
+            }
         }
         let Some(ours) = self.cells.of_row(row).find(|cell| cell.peer == "tapeloop") else {
             return;
