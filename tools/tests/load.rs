@@ -188,28 +188,32 @@ fn a_second_process_can_check_what_the_first_one_stored() {
     let origin = Origin::start(Fault::None);
     let (code, report) = media(&origin, &["--threads", "2"]);
     nothing_failed(code, &report);
-    let url = origin.url();
-    let output = tapectl(&[
-        "load",
-        "--url",
-        &url,
-        "--json",
-        "--streams",
-        "2",
-        "--renditions",
-        "2",
-        "--no-ingest",
-        "--segment-duration",
-        "100ms",
-        "--segment-bytes",
-        "20001",
-        "--duration",
-        "500ms",
-    ]);
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    nothing_failed(output.status.code().unwrap(), &report);
+    let report = without_ingest(&origin, "100ms");
     assert!(class(&report, "dvr_get")["ok_count"].as_u64().unwrap() > 0);
     assert!(class(&report, "segment_put").is_null());
+}
+
+#[test]
+fn without_ingest_the_live_edge_is_read_as_often_as_with_it() {
+    let origin = Origin::start(Fault::None);
+    let (code, report) = media(&origin, &["--threads", "2"]);
+    nothing_failed(code, &report);
+    let report = without_ingest(&origin, "10ms");
+    let count = |name| class(&report, name)["ok_count"].as_u64().unwrap();
+    // Ten polls for each segment; one more at each end for the phase of a reader.
+    assert!(count("live_get") > 0);
+    assert!(count("live_get") * 5 <= count("playlist_get"), "{report}");
+}
+
+fn without_ingest(origin: &Origin, poll: &str) -> serde_json::Value {
+    let url = origin.url();
+    let mut args = vec!["load", "--url", &url, "--json", "--streams", "2", "--renditions", "2"];
+    args.extend(["--no-ingest", "--segment-duration", "100ms", "--segment-bytes", "20001"]);
+    args.extend(["--poll-interval", poll, "--duration", "500ms"]);
+    let output = tapectl(&args);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    nothing_failed(output.status.code().unwrap(), &report);
+    report
 }
 
 #[test]

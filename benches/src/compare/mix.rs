@@ -6,7 +6,7 @@
 
 use super::load;
 use super::peer::{self, Launch, Peer, Server};
-use super::sample::Cells;
+use super::sample::{Cells, LoadReport, Sample};
 use crate::binaries::Binaries;
 use crate::cgroup::MemoryCap;
 use crate::error::Result;
@@ -40,7 +40,7 @@ impl Shape {
             streams: 40,
             live_readers_per_stream: 9,
             dvr_readers: 380,
-            time: Duration::from_secs(30),
+            time: Duration::from_secs(20),
             ramp: Duration::from_secs(5),
         }
     }
@@ -88,21 +88,39 @@ impl Shape {
         )
     }
 
-    fn words(&self, server: &Server) -> String {
+    fn words(&self, server: &Server, ingest: Ingest) -> String {
+        let stored = match ingest {
+            Ingest::On => format!("--prefill {}", self.prefill()),
+            Ingest::Off => "--no-ingest".to_owned(),
+        };
         format!(
             "load --url http://{}/mix --streams {} --renditions {RENDITIONS} \
              --segment-duration {SEGMENT_S}s --segment-bytes {SEGMENT_BYTES} \
              --live-readers {} --poll-interval 720ms --dvr-readers {} --dvr-interval 1s \
-             --prefill {} --ramp {}ms --duration {}ms --timeout 30s --json",
+             {stored} --ramp {}ms --duration {}ms --timeout 30s --json",
             server.address,
             self.streams,
             self.live_readers_per_stream,
             self.dvr_readers,
-            self.prefill(),
             self.ramp.as_millis(),
             self.time.as_millis(),
         )
     }
+}
+
+/// Whether encoders push while others read.
+#[derive(Clone, Copy)]
+enum Ingest {
+    On,
+    /// The same reads of what a load with ingest has left, its newest segments in memory as then.
+    Off,
+}
+
+/// What one load came to.
+struct Measured {
+    report: LoadReport,
+    cpu_s: f64,
+    rss_bytes: u64,
 }
 
 /// Runs the mix against one peer and adds a row per class of request.
@@ -125,6 +143,43 @@ pub(super) fn run(
         connections_max: peer::CONNECTIONS_MAX,
     };
     let server = Server::start(peer, binaries, &launch)?;
+    let mixed = measure(shape, binaries, &server, folder, Ingest::On)?;
+    let memory_bytes = cap.usage_bytes_max().max(mixed.rss_bytes);
+    // How much of a tail is the encoders' doing is asked of our own only.
+    let reading = (peer == Peer::Tapeloop)
+        .then(|| measure(shape, binaries, &server, folder, Ingest::Off))
+        .transpose()?;
+    for class in &mixed.report.classes {
+        let mut sample = class.sample(None, mixed.rss_bytes);
+        let alone = reading.iter().flat_map(|reading| &reading.report.classes);
+        if let Some(alone) = alone.into_iter().find(|alone| alone.class == class.class) {
+            let ratio = class.latency_us_p999 / alone.latency_us_p999;
+            sample.extra.push(("p99.9 with/without ingest", ratio));
+        }
+        cells.add(&row(&class.class), peer.name(), sample);
+    }
+    for class in reading.iter().flat_map(|reading| &reading.report.classes) {
+        let row = format!("mix without ingest: {}", class.class);
+        cells.add(&row, peer.name(), class.sample(None, mixed.rss_bytes));
+    }
+    if let Some(sum) = mixed.sum(memory_bytes) {
+        cells.add("mix under the cap: all (worst latency; memory of the group)", peer.name(), sum);
+    }
+    server.stop()
+}
+
+/// The name of the row of a class.
+pub(super) fn row(class: &str) -> String {
+    format!("mix under the cap: {class}")
+}
+
+fn measure(
+    shape: &Shape,
+    binaries: &Binaries,
+    server: &Server,
+    folder: &Path,
+    ingest: Ingest,
+) -> Result<Measured> {
     let mut seen: Vec<(Instant, Usage)> = Vec::new();
     let mut look = || {
         if seen.last().is_none_or(|(at, _)| at.elapsed() > Duration::from_millis(50)) {
@@ -132,7 +187,8 @@ pub(super) fn run(
         }
     };
     let limit = PREFILL_LIMIT + shape.ramp + shape.time;
-    let report = load::run(&binaries.tapectl, &shape.words(&server), folder, limit, &mut look)?;
+    let words = shape.words(server, ingest);
+    let report = load::run(&binaries.tapectl, &words, folder, limit, &mut look)?;
     let ended = Instant::now();
     let now = server.running.usage();
     for example in &report.examples {
@@ -142,14 +198,15 @@ pub(super) fn run(
     let begun = ended - shape.time;
     let before = seen.iter().rev().find(|(at, _)| *at <= begun);
     let cpu_s = now.cpu_s - before.map_or(0.0, |(_, usage)| usage.cpu_s);
-    let requests: u64 = report.classes.iter().map(|class| class.ok_count).sum();
-    let cpu_us = cpu_s * 1e6 / requests.max(1) as f64;
-    for class in &report.classes {
-        let row = format!("mix under the cap: {}", class.class);
-        cells.add(&row, peer.name(), class.sample(None, now.rss_bytes));
-    }
-    let mut all = report.classes.iter().map(|class| class.sample(None, now.rss_bytes));
-    if let Some(mut sum) = all.next() {
+    Ok(Measured { report, cpu_s, rss_bytes: now.rss_bytes })
+}
+
+impl Measured {
+    /// All classes together, with the latencies of the worst.
+    fn sum(&self, memory_bytes: u64) -> Option<Sample> {
+        let requests: u64 = self.report.classes.iter().map(|class| class.ok_count).sum();
+        let mut all = self.report.classes.iter().map(|class| class.sample(None, memory_bytes));
+        let mut sum = all.next()?;
         for one in all {
             sum.requests_per_s += one.requests_per_s;
             sum.bytes_per_s += one.bytes_per_s;
@@ -162,9 +219,7 @@ pub(super) fn run(
         // Errors have been counted class by class.
         sum.error_count = 0;
         sum.unsent_count = 0;
-        sum.cpu_us_per_request = Some(cpu_us);
-        sum.rss_bytes = cap.usage_bytes_max().max(now.rss_bytes);
-        cells.add("mix under the cap: all (worst latency; memory of the group)", peer.name(), sum);
+        sum.cpu_us_per_request = Some(self.cpu_s * 1e6 / requests.max(1) as f64);
+        Some(sum)
     }
-    server.stop()
 }

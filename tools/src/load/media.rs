@@ -130,7 +130,7 @@ fn spawn_readers(
                 rendition: own[index % own.len()].1.rendition.clone(),
                 segment_bytes: plan.segment_bytes,
                 poll_interval: plan.poll_interval,
-                repeat_newest: !plan.ingest,
+                repeat_interval: (!plan.ingest).then_some(plan.segment_duration),
             };
             let number = stream * plan.live_readers_per_stream + index;
             let due = begin(plan, span, number, live_count, plan.poll_interval);

@@ -20,8 +20,9 @@ pub(crate) struct LiveReader {
     pub(crate) rendition: Rendition,
     pub(crate) segment_bytes: u64,
     pub(crate) poll_interval: Duration,
-    /// Without ingest nothing is ever new; the newest segment is then read at every poll.
-    pub(crate) repeat_newest: bool,
+    /// Without ingest nothing is ever new; the newest segment is then read again this often, as
+    /// new ones would be.
+    pub(crate) repeat_interval: Option<Duration>,
 }
 
 /// A player that reads older segments.
@@ -44,12 +45,15 @@ impl LiveReader {
     ) -> Result<(), ToolError> {
         let mut ticker = Ticker::new().map_err(ToolError::Runtime)?;
         let (mut due, mut last_seen, mut body) = (first_due, None, Vec::new());
+        let mut next_repeat = first_due;
         while due < span.end {
             ticker.until(due).await.map_err(ToolError::Runtime)?;
             if Instant::now() >= span.end {
                 break;
             }
-            self.poll(due, span, &shared, &mut last_seen, &mut body).await;
+            let repeat = self.repeat_interval.filter(|_| due >= next_repeat);
+            next_repeat += repeat.unwrap_or_default();
+            self.poll(due, repeat.is_some(), span, &shared, &mut last_seen, &mut body).await;
             due += self.poll_interval;
         }
         while due < span.end {
@@ -62,6 +66,7 @@ impl LiveReader {
     async fn poll(
         &mut self,
         due: Instant,
+        repeat: bool,
         span: Span,
         shared: &Shared,
         last_seen: &mut Option<u64>,
@@ -80,7 +85,7 @@ impl LiveReader {
             shared.borrow_mut().ended(Class::PlaylistGet, playlist_due, &path, &counted);
         }
         let Some(newest) = newest else { return };
-        if *last_seen == Some(newest) && !self.repeat_newest {
+        if *last_seen == Some(newest) && !repeat {
             return;
         }
         *last_seen = Some(newest);
