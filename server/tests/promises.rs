@@ -294,6 +294,9 @@ fn a_follower_that_does_not_read_for_long_misses_nothing_and_keeps_nothing() {
         .send("PUT /follow/b.m4s HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n");
     encoder.send([&body[..1], b"\r\n"].concat());
     let mut slow: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    until("the upload to be seen", || {
+        slow[0].ask("HEAD /follow/b.m4s HTTP/1.1", b"").status == 200
+    });
     for one in &mut slow {
         one.send(get_head("/follow/b.m4s"));
         assert_eq!(one.head().0, 200);
