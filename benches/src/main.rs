@@ -4,6 +4,7 @@
 //! in time; processes and files of a run go away with it, however it ends.
 #![forbid(unsafe_code)]
 
+mod agree;
 mod binaries;
 mod cgroup;
 mod client;
@@ -35,6 +36,8 @@ enum Command {
     Restart(restart::RestartArgs),
     /// nginx and tapeloop in turn on this machine and disk: GETs, durable PUTs, DVR under ingest.
     Compare(compare::CompareArgs),
+    /// Whether two stored comparisons agree within the ranges they state.
+    Agree(agree::AgreeArgs),
     /// Draws the plots of stored results again.
     Plot(plot::PlotArgs),
     /// Fills a store and goes on writing until it is killed.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Restart(args) => restart::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Agree(args) => agree::run(&args),
         Command::Plot(args) => plot::run(&args),
         Command::RestartFill(args) => restart::fill(&args),
     };

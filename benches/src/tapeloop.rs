@@ -66,6 +66,11 @@ impl Tapeloop {
         })
     }
 
+    /// The most memory that it said at start it would hold.
+    pub(crate) fn memory_printed_bytes(&self) -> Result<u64> {
+        self.metric("tapeloop_memory_max_bytes").map(|bytes| bytes as u64)
+    }
+
     /// One number of its `/metrics`.
     pub(crate) fn metric(&self, name: &str) -> Result<f64> {
         let answer = Client::connect(self.admin, TIMEOUT).and_then(|mut c| c.get("/metrics"));

@@ -5,7 +5,7 @@
 
 use super::peer::{self, Launch, Peer, Server};
 use super::sample::Cells;
-use super::{Bench, MIB, load};
+use super::{Bench, MIB, load, quiet};
 use crate::cgroup::MemoryCap;
 use crate::error::Result;
 use crate::scratch::Scratch;
@@ -80,6 +80,9 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, size: Size, cells: &mut Cells) 
     let gets = load::Gets { url: &url, what, connections: CONNECTIONS, time: WARM };
     load::get(tapectl, &server, &gets)?;
     let gets = load::Gets { time: bench.plan.get_time, ..gets };
-    cells.add(&size.row(), peer.name(), load::get(tapectl, &server, &gets)?);
-    server.stop()
+    let what = format!("{}: {}", size.row(), peer.name());
+    let sample =
+        bench.quiet.measured(&what, quiet::ATTEMPTS_MAX, || load::get(tapectl, &server, &gets))?;
+    cells.add(&size.row(), peer.name(), sample);
+    server.stop(&size.row(), cells)
 }

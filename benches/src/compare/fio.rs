@@ -4,7 +4,7 @@
 use super::cold::{self, Size};
 use super::put;
 use super::sample::{Cells, Sample};
-use super::{Bench, Row};
+use super::{Bench, Row, quiet};
 use crate::error::{BenchError, Context, Result};
 use crate::process::{Running, StartOptions};
 use crate::scratch::Scratch;
@@ -40,16 +40,26 @@ pub(super) fn run(bench: &Bench<'_>, round: u32, cells: &mut Cells) -> Result<()
     if bench.wants(Row::ColdGet) {
         for size in cold::SIZES {
             eprintln!("round {round}: {}: {NAME}", size.row());
-            cells.add(&size.row(), NAME, random_reads(bench, size)?);
+            let row = size.row();
+            cells.add(&row, NAME, quietly(bench, &row, || random_reads(bench, size))?);
         }
     }
     if bench.wants(Row::Put) {
         for encoders in put::ENCODERS {
             eprintln!("round {round}: {}: {NAME}", put::row(encoders));
-            cells.add(&put::row(encoders), NAME, durable_writes(bench, encoders)?);
+            let row = put::row(encoders);
+            cells.add(&row, NAME, quietly(bench, &row, || durable_writes(bench, encoders))?);
         }
     }
     Ok(())
+}
+
+fn quietly(
+    bench: &Bench<'_>,
+    row: &str,
+    measure: impl FnMut() -> Result<Sample>,
+) -> Result<Sample> {
+    bench.quiet.measured(&format!("{row}: {NAME}"), quiet::ATTEMPTS_MAX, measure)
 }
 
 /// As many at once as there are connections.
@@ -151,6 +161,7 @@ fn sample_of(text: &str, of: fn(&Job) -> &Direction) -> std::result::Result<Samp
         requests_per_s: done.iops,
         bytes_per_s: done.bw_bytes,
         cpu_us_per_request: Some(cpu_s * 1e6 / done.total_ios.max(1) as f64),
+        switches_per_request: None,
         latency_us_p50: us("50.000000")?,
         latency_us_p99: us("99.000000")?,
         latency_us_p999: us("99.900000")?,

@@ -2,7 +2,7 @@
 
 use super::peer::{Peer, Server};
 use super::sample::{Cells, Sample};
-use super::{Bench, MIB, Row, echo, load};
+use super::{Bench, MIB, Row, echo, load, quiet};
 use crate::error::Result;
 use crate::scratch::Scratch;
 use std::time::Duration;
@@ -88,7 +88,7 @@ pub(super) fn run(
         let tapectl = &bench.binaries.tapectl;
         load::fill(tapectl, &url, hot.bytes, hot.objects, server.folder())?;
         let what = load::What::Stored { bytes: hot.bytes, objects: hot.objects };
-        cells.add(hot.title, peer.name(), hot.measure(bench, server, &url, what)?);
+        cells.add(hot.title, peer.name(), hot.measure(bench, server, peer.name(), &url, what)?);
     }
     Ok(())
 }
@@ -100,9 +100,9 @@ pub(super) fn run_floor(bench: &Bench<'_>, round: u32, cells: &mut Cells) -> Res
         let scratch = Scratch::create(&bench.dir, "tapeloop-compare", false)?;
         let server = echo::start(&bench.binaries, scratch.path(), hot.bytes)?;
         let url = format!("http://{}/", server.address);
-        let sample = hot.measure(bench, &server, &url, load::What::Anything)?;
+        let sample = hot.measure(bench, &server, echo::NAME, &url, load::What::Anything)?;
         cells.add(hot.title, echo::NAME, sample);
-        server.stop()?;
+        server.stop(hot.title, cells)?;
     }
     Ok(())
 }
@@ -112,12 +112,15 @@ impl Hot {
         &self,
         bench: &Bench<'_>,
         server: &Server,
+        name: &str,
         url: &str,
         what: load::What,
     ) -> Result<Sample> {
         let gets = load::Gets { url, what, connections: self.connections, time: WARM };
         load::get(&bench.binaries.tapectl, server, &gets)?;
         let gets = load::Gets { time: bench.plan.get_time, ..gets };
-        load::get(&bench.binaries.tapectl, server, &gets)
+        bench.quiet.measured(&format!("{}: {name}", self.title), quiet::ATTEMPTS_MAX, || {
+            load::get(&bench.binaries.tapectl, server, &gets)
+        })
     }
 }

@@ -61,8 +61,7 @@ pub(super) fn get(tapectl: &Path, server: &Server, gets: &Gets<'_>) -> Result<Sa
     for example in &report.examples {
         eprintln!("  {example}");
     }
-    let cpu_us = (after.cpu_s - before.cpu_s) * 1e6 / class.ok_count.max(1) as f64;
-    let mut sample = class.sample(Some(cpu_us), after.rss_bytes);
+    let mut sample = class.sample(after.rss_bytes).with_cost(&before, &after);
     if matches!(gets.what, What::Anything) {
         sample.bytes_verified = 0;
     }

@@ -4,14 +4,14 @@
 //! The server alone runs in the capped group, page cache included. nginx's PUTs are not durable
 //! here, tapeloop's are.
 
-use super::load;
 use super::peer::{self, Launch, Peer, Server};
+use super::quiet::Measured;
 use super::sample::{Cells, LoadReport, Sample};
-use crate::binaries::Binaries;
+use super::{Bench, load, quiet};
 use crate::cgroup::MemoryCap;
-use crate::error::Result;
-use crate::proc_fs::Usage;
-use std::path::Path;
+use crate::error::{BenchError, Result};
+use crate::proc_fs::{ProcessorTimes, Usage};
+use crate::scratch::Scratch;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
@@ -20,6 +20,7 @@ const SEGMENT_S: u64 = 2;
 const RENDITIONS: u64 = 4;
 /// Data below the cap's multiple would be read from memory.
 const DATA_PER_CAP: u64 = 8;
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 const PREFILL_LIMIT: Duration = Duration::from_secs(600);
 
 /// The sizes of the mix.
@@ -117,55 +118,80 @@ enum Ingest {
 }
 
 /// What one load came to.
-struct Measured {
+struct Loaded {
     report: LoadReport,
-    cpu_s: f64,
-    rss_bytes: u64,
+    /// When the measured time began, and when it ended.
+    usage: [Usage; 2],
+    /// Of the processors, in the measured time.
+    stolen_share: f64,
+}
+
+/// One server from its start to its end.
+struct Mixed {
+    with_ingest: Loaded,
+    /// How much of a tail is the encoders' doing is asked of our own only.
+    without_ingest: Option<Loaded>,
+    memory_bytes: u64,
 }
 
 /// Runs the mix against one peer and adds a row per class of request.
-pub(super) fn run(
-    peer: Peer,
-    binaries: &Binaries,
-    folder: &Path,
-    threads: u32,
-    shape: &Shape,
-    cells: &mut Cells,
-) -> Result<()> {
-    let cap = MemoryCap::create("server", shape.cap_bytes)?;
-    let launch = Launch {
-        folder,
-        threads,
-        capacity_bytes: shape.capacity_bytes(),
-        // The rest is for read buffers, connections and the index.
-        ram_bytes: shape.cap_bytes * 3 / 4,
-        cgroup: Some(cap.path()),
-        connections_max: peer::CONNECTIONS_MAX,
-    };
-    let server = Server::start(peer, binaries, &launch)?;
-    let mixed = measure(shape, binaries, &server, folder, Ingest::On)?;
-    let memory_bytes = cap.usage_bytes_max().max(mixed.rss_bytes);
-    // How much of a tail is the encoders' doing is asked of our own only.
-    let reading = (peer == Peer::Tapeloop)
-        .then(|| measure(shape, binaries, &server, folder, Ingest::Off))
-        .transpose()?;
-    for class in &mixed.report.classes {
-        let mut sample = class.sample(None, mixed.rss_bytes);
-        let alone = reading.iter().flat_map(|reading| &reading.report.classes);
+pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()> {
+    let what = format!("mix under the cap: {}", peer.name());
+    let mixed = bench.quiet.measured_by_share(&what, quiet::LONG_ATTEMPTS_MAX, || {
+        let mixed = mix(bench, peer, cells)?;
+        let share = mixed.with_ingest.stolen_share;
+        Ok((mixed, share))
+    })?;
+    let Mixed { with_ingest, without_ingest, memory_bytes } = &mixed;
+    let rss_bytes = with_ingest.usage[1].rss_bytes;
+    for class in &with_ingest.report.classes {
+        let mut sample = class.sample(rss_bytes);
+        let alone = without_ingest.iter().flat_map(|loaded| &loaded.report.classes);
         if let Some(alone) = alone.into_iter().find(|alone| alone.class == class.class) {
             let ratio = class.latency_us_p999 / alone.latency_us_p999;
             sample.extra.push(("p99.9 with/without ingest", ratio));
         }
         cells.add(&row(&class.class), peer.name(), sample);
     }
-    for class in reading.iter().flat_map(|reading| &reading.report.classes) {
-        let row = format!("mix without ingest: {}", class.class);
-        cells.add(&row, peer.name(), class.sample(None, mixed.rss_bytes));
+    if let Some(loaded) = without_ingest {
+        for class in &loaded.report.classes {
+            let row = format!("mix without ingest: {}", class.class);
+            cells.add(&row, peer.name(), class.sample(loaded.usage[1].rss_bytes));
+        }
     }
-    if let Some(sum) = mixed.sum(memory_bytes) {
+    if let Some(sum) = with_ingest.sum(*memory_bytes) {
         cells.add("mix under the cap: all (worst latency; memory of the group)", peer.name(), sum);
     }
-    server.stop()
+    Ok(())
+}
+
+/// Starts a server, has everybody push and read, and for our own everybody read.
+fn mix(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<Mixed> {
+    let shape = &bench.plan.mix;
+    let scratch = Scratch::create(&bench.dir, "tapeloop-compare", false)?;
+    let cap = MemoryCap::create("server", shape.cap_bytes)?;
+    let launch = Launch {
+        folder: scratch.path(),
+        threads: bench.plan.threads,
+        capacity_bytes: shape.capacity_bytes(),
+        // The rest is for read buffers, connections and the index.
+        ram_bytes: shape.cap_bytes * 3 / 4,
+        cgroup: Some(cap.path()),
+        connections_max: peer::CONNECTIONS_MAX,
+    };
+    let server = Server::start(peer, &bench.binaries, &launch)?;
+    let with_ingest = measure(bench, &server, Ingest::On)?;
+    let memory_bytes = cap.usage_bytes_max().max(with_ingest.usage[1].rss_bytes);
+    let without = "mix without ingest: tapeloop";
+    let without_ingest = (peer == Peer::Tapeloop).then(|| {
+        bench.quiet.measured_by_share(without, quiet::LONG_ATTEMPTS_MAX, || {
+            let loaded = measure(bench, &server, Ingest::Off)?;
+            let share = loaded.stolen_share;
+            Ok((loaded, share))
+        })
+    });
+    server.stop("mix under the cap", cells)?;
+    Ok(Mixed { with_ingest, without_ingest: without_ingest.transpose()?, memory_bytes })
 }
 
 /// The name of the row of a class.
@@ -173,39 +199,50 @@ pub(super) fn row(class: &str) -> String {
     format!("mix under the cap: {class}")
 }
 
-fn measure(
-    shape: &Shape,
-    binaries: &Binaries,
-    server: &Server,
-    folder: &Path,
-    ingest: Ingest,
-) -> Result<Measured> {
-    let mut seen: Vec<(Instant, Usage)> = Vec::new();
+fn measure(bench: &Bench<'_>, server: &Server, ingest: Ingest) -> Result<Loaded> {
+    let (shape, tapectl) = (&bench.plan.mix, &bench.binaries.tapectl);
+    let mut seen: Vec<(Instant, Usage, Result<ProcessorTimes>)> = Vec::new();
     let mut look = || {
-        if seen.last().is_none_or(|(at, _)| at.elapsed() > Duration::from_millis(50)) {
-            seen.push((Instant::now(), server.running.usage()));
+        if seen.last().is_none_or(|(at, ..)| at.elapsed() > LOOK_EVERY) {
+            seen.push((Instant::now(), server.running.usage(), ProcessorTimes::now()));
         }
     };
     let limit = PREFILL_LIMIT + shape.ramp + shape.time;
     let words = shape.words(server, ingest);
-    let report = load::run(&binaries.tapectl, &words, folder, limit, &mut look)?;
-    let ended = Instant::now();
-    let now = server.running.usage();
+    let report = load::run(tapectl, &words, server.folder(), limit, &mut look)?;
+    let (ended, times) = (Instant::now(), ProcessorTimes::now()?);
+    let usage = server.running.usage();
     for example in &report.examples {
         eprintln!("  {example}");
     }
     // The measured time is the last of the run; before it lie prefill and ramp.
     let begun = ended - shape.time;
-    let before = seen.iter().rev().find(|(at, _)| *at <= begun);
-    let cpu_s = now.cpu_s - before.map_or(0.0, |(_, usage)| usage.cpu_s);
-    Ok(Measured { report, cpu_s, rss_bytes: now.rss_bytes })
+    let before = seen.into_iter().rev().find(|(at, ..)| *at <= begun);
+    let (_, usage_before, times_before) = before.ok_or_else(|| BenchError::Answer {
+        what: "the mix".to_owned(),
+        cause: format!("ended before its {:?}", shape.time),
+    })?;
+    let stolen_share = times_before?.stolen_share_until(times);
+    Ok(Loaded { report, usage: [usage_before, usage], stolen_share })
 }
 
-impl Measured {
+impl Measured for Loaded {
+    fn error_count(&self) -> u64 {
+        self.report.classes.iter().map(|class| class.error_count).sum()
+    }
+}
+
+impl Measured for Mixed {
+    fn error_count(&self) -> u64 {
+        self.with_ingest.error_count()
+            + self.without_ingest.as_ref().map_or(0, Measured::error_count)
+    }
+}
+
+impl Loaded {
     /// All classes together, with the latencies of the worst.
     fn sum(&self, memory_bytes: u64) -> Option<Sample> {
-        let requests: u64 = self.report.classes.iter().map(|class| class.ok_count).sum();
-        let mut all = self.report.classes.iter().map(|class| class.sample(None, memory_bytes));
+        let mut all = self.report.classes.iter().map(|class| class.sample(memory_bytes));
         let mut sum = all.next()?;
         for one in all {
             sum.requests_per_s += one.requests_per_s;
@@ -219,7 +256,6 @@ impl Measured {
         // Errors have been counted class by class.
         sum.error_count = 0;
         sum.unsent_count = 0;
-        sum.cpu_us_per_request = Some(self.cpu_s * 1e6 / requests.max(1) as f64);
-        Some(sum)
+        Some(sum.with_cost(&self.usage[0], &self.usage[1]))
     }
 }

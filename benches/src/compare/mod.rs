@@ -13,16 +13,18 @@ mod mix;
 mod nginx;
 mod peer;
 mod put;
+mod quiet;
 mod sample;
 mod table;
 mod workloads;
 
 use crate::binaries::Binaries;
-use crate::error::{BenchError, Result};
+use crate::error::Result;
 use crate::machine;
 use crate::scratch::{Scratch, require_space};
 use clap::{Args, ValueEnum};
 use peer::{Peer, Server};
+use quiet::Quiet;
 use sample::Cells;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -170,7 +172,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     nginx::version()?;
     let load_average = machine::load_average();
     let begun = Instant::now();
-    let bench = Bench { args, plan, binaries, dir };
+    let bench = Bench { args, plan, binaries, dir, quiet: Quiet::default() };
     let fio = fio::is_wanted(&bench).then(fio::version).transpose()?;
     let mut cells = Cells::default();
     for round in 1..=bench.plan.rounds {
@@ -195,19 +197,14 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         rounds: bench.plan.rounds,
         threads: bench.plan.threads,
         mix: bench.wants(Row::Mix).then(|| bench.plan.mix.text()),
+        stolen: bench.quiet.stolen(),
         cells,
     };
     report.print();
     let json = args.json.clone().unwrap_or_else(|| bench.binaries.results.join("compare.json"));
     report.write(&json)?;
     crate::plot::write(&[json])?;
-    match report.cells.error_count() {
-        0 => Ok(()),
-        count => Err(BenchError::Answer {
-            what: "requests".into(),
-            cause: format!("{count} failed or had wrong bytes: see the table"),
-        }),
-    }
+    report.verdict()
 }
 
 struct Bench<'a> {
@@ -215,6 +212,7 @@ struct Bench<'a> {
     plan: Plan,
     binaries: Binaries,
     dir: PathBuf,
+    quiet: Quiet,
 }
 
 impl Bench<'_> {
@@ -251,7 +249,7 @@ impl Bench<'_> {
                 eprintln!("round {round}: 2 MiB PUT: {}", peer.name());
                 put::run_rows(self, &server, peer, cells)?;
             }
-            server.stop()?;
+            server.stop("hot GET and PUT", cells)?;
         }
         hot::run_floor(self, round, cells)
     }
@@ -269,9 +267,7 @@ impl Bench<'_> {
     fn mix_rows(&self, round: u32, cells: &mut Cells) -> Result<()> {
         for peer in [Peer::Nginx, Peer::NginxDirect, Peer::Tapeloop] {
             eprintln!("round {round}: mix under a memory cap: {}", peer.name());
-            let scratch = Scratch::create(&self.dir, "tapeloop-compare", false)?;
-            let shape = &self.plan.mix;
-            mix::run(peer, &self.binaries, scratch.path(), self.plan.threads, shape, cells)?;
+            mix::run(self, peer, cells)?;
         }
         Ok(())
     }

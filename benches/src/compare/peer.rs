@@ -1,6 +1,7 @@
 //! The servers that are compared, each started afresh in a folder of its own.
 
 use super::nginx;
+use super::sample::{Cells, Memory};
 use crate::binaries::Binaries;
 use crate::error::Result;
 use crate::process::Running;
@@ -54,11 +55,13 @@ pub(super) struct Server {
     pub(super) running: Running,
     pub(super) address: SocketAddr,
     folder: PathBuf,
+    /// The most memory it said at start it would hold; tapeloop says so.
+    printed_bytes: Option<u64>,
 }
 
 impl Server {
     pub(super) fn start(peer: Peer, binaries: &Binaries, launch: &Launch<'_>) -> Result<Server> {
-        let (running, address) = match peer {
+        let (running, address, printed_bytes) = match peer {
             Peer::Tapeloop => {
                 let mut server = Tapeloop::start(
                     binaries,
@@ -72,16 +75,20 @@ impl Server {
                     },
                 )?;
                 server.wait_listening(START_LIMIT)?;
-                (server.running, server.address)
+                let printed_bytes = server.memory_printed_bytes()?;
+                (server.running, server.address, Some(printed_bytes))
             }
-            nginx => nginx::start(nginx, launch)?,
+            nginx => {
+                let (running, address) = nginx::start(nginx, launch)?;
+                (running, address, None)
+            }
         };
-        Ok(Server { running, address, folder: launch.folder.to_path_buf() })
+        Ok(Server { running, address, folder: launch.folder.to_path_buf(), printed_bytes })
     }
 
     /// A server that keeps nothing.
     pub(super) fn of(running: Running, address: SocketAddr, folder: &Path) -> Server {
-        Server { running, address, folder: folder.to_path_buf() }
+        Server { running, address, folder: folder.to_path_buf(), printed_bytes: None }
     }
 
     /// Folder for logs, on the drive under test.
@@ -94,7 +101,15 @@ impl Server {
         nginx::files(&self.folder).join(path.trim_start_matches('/'))
     }
 
-    pub(super) fn stop(mut self) -> Result<()> {
+    /// Ends it, and notes the most memory it held in its workload.
+    pub(super) fn stop(mut self, workload: &str, cells: &mut Cells) -> Result<()> {
+        if let Some(printed_bytes) = self.printed_bytes {
+            cells.add_memory(Memory {
+                workload: workload.to_owned(),
+                rss_bytes_max: self.running.usage().rss_bytes_max,
+                printed_bytes,
+            });
+        }
         self.running.stop(STOP_LIMIT).map(drop)
     }
 }

@@ -4,12 +4,13 @@
 //! which the client, on the same machine, flushes file and folder after the 201 as nginx would have
 //! to; that time is part of the latency, and its CPU is counted as the server's.
 
-use super::Bench;
 use super::peer::{Peer, Server};
 use super::sample::{Cells, Sample};
+use super::{Bench, quiet};
 use crate::client::Client;
 use crate::error::{BenchError, Context, Result};
 use crate::figures::quantile;
+use crate::proc_fs::{Usage, bytes_written_by_drive};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io;
@@ -59,12 +60,20 @@ pub(super) fn run_rows(
     let count = bench.plan.put_count;
     run(server, 4, count.max(bench.plan.ram_bytes * 5 / 4 / BODY_LEN as u64), Sync::Server)?;
     for encoders in ENCODERS {
-        let sample = run(server, encoders, count, Sync::Server)?;
-        let name = if peer == Peer::Nginx { "nginx (no fsync)" } else { peer.name() };
-        cells.add(&row(encoders), name, sample);
+        let row = row(encoders);
+        let mut measure = |name: &str, sync: Sync| -> Result<()> {
+            let what = format!("{row}: {name}");
+            let sample = bench
+                .quiet
+                .measured(&what, quiet::ATTEMPTS_MAX, || run(server, encoders, count, sync))?;
+            cells.add(&row, name, sample);
+            Ok(())
+        };
         if peer == Peer::Nginx {
-            let sample = run(server, encoders, count, Sync::Client)?;
-            cells.add(&row(encoders), "nginx + fsync", sample);
+            measure("nginx (no fsync)", Sync::Server)?;
+            measure("nginx + fsync", Sync::Client)?;
+        } else {
+            measure(peer.name(), Sync::Server)?;
         }
     }
     Ok(())
@@ -76,6 +85,7 @@ fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> Result<Samp
     let next = AtomicU64::new(0);
     // Nobody pays for what others have left to be written.
     rustix::fs::sync();
+    let drive_before = bytes_written_by_drive(server.folder())?;
     let before = server.running.usage();
     let begun = Instant::now();
     let encoders: Vec<io::Result<Encoder>> = std::thread::scope(|scope| {
@@ -95,21 +105,27 @@ fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> Result<Samp
     });
     let seconds = begun.elapsed().as_secs_f64();
     let after = server.running.usage();
-    let (mut latencies_ns, mut cpu_s) = (Vec::new(), after.cpu_s - before.cpu_s);
+    // What was promised to nobody is written too.
+    rustix::fs::sync();
+    let drive_bytes = bytes_written_by_drive(server.folder())? - drive_before;
+    let (mut latencies_ns, mut flush_cpu_s) = (Vec::new(), 0.0);
     for encoder in encoders {
         let encoder = encoder.context(format!("PUT below {folder}"))?;
         latencies_ns.extend(encoder.latencies_ns);
-        cpu_s += encoder.flush_cpu_s;
+        flush_cpu_s += encoder.flush_cpu_s;
     }
     latencies_ns.sort_unstable();
     assert_eq!(latencies_ns.len() as u64, count);
     let bytes_verified = read_back(server.address, &folder, count)?;
     forget(&server.file_of(&folder))?;
     let us = |share| quantile(&latencies_ns, share) as f64 / 1e3;
-    Ok(Sample {
+    let bytes = (count * BODY_LEN as u64) as f64;
+    let after = Usage { cpu_s: after.cpu_s + flush_cpu_s, ..after };
+    let sample = Sample {
         requests_per_s: count as f64 / seconds,
-        bytes_per_s: (count * BODY_LEN as u64) as f64 / seconds,
-        cpu_us_per_request: Some(cpu_s * 1e6 / count as f64),
+        bytes_per_s: bytes / seconds,
+        cpu_us_per_request: None,
+        switches_per_request: None,
         latency_us_p50: us(0.5),
         latency_us_p99: us(0.99),
         latency_us_p999: us(0.999),
@@ -118,8 +134,9 @@ fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> Result<Samp
         error_count: 0,
         unsent_count: 0,
         rss_bytes: after.rss_bytes,
-        extra: Vec::new(),
-    })
+        extra: vec![("drive bytes per byte", drive_bytes / bytes)],
+    };
+    Ok(sample.with_cost(&before, &after))
 }
 
 fn encode(

@@ -1,6 +1,7 @@
 //! One measurement, and all of them by row and peer.
 
 use crate::figures::Spread;
+use crate::proc_fs::Usage;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// A figure that only some rows have: its name with the unit last, and its value.
@@ -14,6 +15,8 @@ pub(super) struct Sample {
     /// User and system time of the server's processes per request; none where requests of several
     /// kinds share it.
     pub(super) cpu_us_per_request: Option<f64>,
+    /// Context switches of the server's threads per request.
+    pub(super) switches_per_request: Option<f64>,
     pub(super) latency_us_p50: f64,
     pub(super) latency_us_p99: f64,
     pub(super) latency_us_p999: f64,
@@ -37,6 +40,15 @@ fn as_map<S: Serializer>(extra: &[Extra], serializer: S) -> Result<S::Ok, S::Err
 }
 
 impl Sample {
+    /// With what the server spent between two looks at it, for each request.
+    pub(super) fn with_cost(mut self, before: &Usage, after: &Usage) -> Sample {
+        let per_request = |amount: f64| Some(amount / self.request_count.max(1) as f64);
+        self.cpu_us_per_request = per_request((after.cpu_s - before.cpu_s) * 1e6);
+        let switches = after.switch_count.saturating_sub(before.switch_count);
+        self.switches_per_request = per_request(switches as f64);
+        self
+    }
+
     pub(super) fn extra(&self, name: &str) -> Option<f64> {
         self.extra.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
@@ -46,6 +58,15 @@ impl Sample {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Cells {
     pub(super) cells: Vec<Cell>,
+    pub(super) memory: Vec<Memory>,
+}
+
+/// The most memory that tapeloop held in a workload, beside what it had printed at start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Memory {
+    pub(super) workload: String,
+    pub(super) rss_bytes_max: u64,
+    pub(super) printed_bytes: u64,
 }
 
 /// The samples of one peer in one row.
@@ -66,6 +87,16 @@ impl Cells {
                 peer: peer.to_owned(),
                 samples: vec![sample],
             }),
+        }
+    }
+
+    /// Of a workload in several rounds, the one that came closest to the limit is kept.
+    pub(super) fn add_memory(&mut self, memory: Memory) {
+        let known = self.memory.iter_mut().find(|known| known.workload == memory.workload);
+        match known {
+            Some(known) if known.share() < memory.share() => *known = memory,
+            Some(_) => {}
+            None => self.memory.push(memory),
         }
     }
 
@@ -97,6 +128,13 @@ impl Cells {
 
     pub(super) fn error_count(&self) -> u64 {
         self.cells.iter().flat_map(|cell| &cell.samples).map(|sample| sample.error_count).sum()
+    }
+}
+
+impl Memory {
+    /// Above 1 the promise is broken.
+    pub(super) fn share(&self) -> f64 {
+        self.rss_bytes_max as f64 / self.printed_bytes as f64
     }
 }
 
@@ -132,11 +170,12 @@ pub(super) struct LoadClass {
 }
 
 impl LoadClass {
-    pub(super) fn sample(&self, cpu_us_per_request: Option<f64>, rss_bytes: u64) -> Sample {
+    pub(super) fn sample(&self, rss_bytes: u64) -> Sample {
         Sample {
             requests_per_s: self.requests_per_s,
             bytes_per_s: self.bytes_per_s,
-            cpu_us_per_request,
+            cpu_us_per_request: None,
+            switches_per_request: None,
             latency_us_p50: self.latency_us_p50,
             latency_us_p99: self.latency_us_p99,
             latency_us_p999: self.latency_us_p999,
@@ -168,7 +207,17 @@ mod tests {
             latency_us_p999: 1.0,
             slip_us_p99: 0.0,
         };
-        Sample { extra, ..class.sample(None, 0) }
+        Sample { extra, ..class.sample(0) }
+    }
+
+    #[test]
+    fn of_the_memory_of_a_workload_the_round_nearest_to_the_limit_is_kept() {
+        let mut cells = Cells::default();
+        let held =
+            |rss_bytes_max| Memory { workload: "mix".to_owned(), rss_bytes_max, printed_bytes: 10 };
+        [5, 11, 7].into_iter().for_each(|bytes| cells.add_memory(held(bytes)));
+        assert_eq!(cells.memory, [held(11)]);
+        assert!(cells.memory[0].share() > 1.0);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The table of a comparison, and the same as JSON.
 
+use super::quiet::Stolen;
 use super::sample::{Cell, Cells, Sample};
 use super::{echo, fio};
-use crate::error::{Context, Result};
+use crate::error::{BenchError, Context, Result};
 use crate::figures::short;
 use serde::Serialize;
 use std::path::Path;
@@ -21,6 +22,7 @@ pub(super) struct Report {
     pub(super) rounds: u32,
     pub(super) threads: u32,
     pub(super) mix: Option<String>,
+    pub(super) stolen: Vec<Stolen>,
     pub(super) cells: Cells,
 }
 
@@ -32,6 +34,7 @@ fn figures(extras: Vec<&'static str>) -> Vec<Figure> {
         ("requests/s", Box::new(|sample| Some(sample.requests_per_s))),
         ("MB/s", Box::new(|sample| Some(sample.bytes_per_s / 1e6))),
         ("server CPU us/req", Box::new(|sample| sample.cpu_us_per_request)),
+        ("switches/req", Box::new(|sample| sample.switches_per_request)),
         ("p50 ms", Box::new(|sample| Some(sample.latency_us_p50 / 1e3))),
         ("p99 ms", Box::new(|sample| Some(sample.latency_us_p99 / 1e3))),
         ("p99.9 ms", Box::new(|sample| Some(sample.latency_us_p999 / 1e3))),
@@ -66,7 +69,58 @@ impl Report {
         for row in self.cells.rows() {
             self.print_row(row);
         }
+        self.print_memory();
+        self.print_stolen();
         println!();
+    }
+
+    fn print_memory(&self) {
+        if self.cells.memory.is_empty() {
+            return;
+        }
+        println!("\nmost resident memory of tapeloop, and what it printed at start, MB");
+        for memory in &self.cells.memory {
+            println!(
+                "  {:<68}{:>8.0} of {:>6.0}",
+                memory.workload,
+                memory.rss_bytes_max as f64 / 1e6,
+                memory.printed_bytes as f64 / 1e6,
+            );
+        }
+    }
+
+    fn print_stolen(&self) {
+        if self.stolen.is_empty() {
+            return;
+        }
+        println!(
+            "\nmeasured while the host had processors stolen, so more than once where possible"
+        );
+        for stolen in &self.stolen {
+            println!("  {}", stolen.text());
+        }
+    }
+
+    /// Failed when a request failed anywhere, or tapeloop held more memory than it had said.
+    pub(super) fn verdict(&self) -> Result<()> {
+        let left_out = self.stolen.iter().map(Stolen::left_out_error_count).sum::<u64>();
+        let error_count = self.cells.error_count() + left_out;
+        if error_count > 0 {
+            return Err(BenchError::Answer {
+                what: "requests".into(),
+                cause: format!("{error_count} failed or had wrong bytes: see the table"),
+            });
+        }
+        match self.cells.memory.iter().find(|memory| memory.share() > 1.0) {
+            None => Ok(()),
+            Some(memory) => Err(BenchError::Answer {
+                what: format!("memory in {}", memory.workload),
+                cause: format!(
+                    "{} bytes were resident, {} were printed at start",
+                    memory.rss_bytes_max, memory.printed_bytes,
+                ),
+            }),
+        }
     }
 
     fn print_row(&self, row: &str) {

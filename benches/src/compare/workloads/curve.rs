@@ -53,7 +53,7 @@ fn run_steps(bench: &Bench<'_>, peer: Peer, steps: &[u32], cells: &mut Cells) ->
             cells.add(&row(&format!("{percent} %")), peer.name(), sample);
         }
         drop(apart);
-        stage.stop()?;
+        stage.stop(&format!("hot GET {size}, latency against load"), cells)?;
     }
     Ok(())
 }

@@ -8,9 +8,10 @@ use super::super::Bench;
 use super::super::load;
 use super::super::peer::{Peer, Server};
 use super::super::put::thread_cpu_s;
+use super::super::quiet::LONG_ATTEMPTS_MAX;
 use super::super::sample::Cells;
 use super::Stage;
-use super::pair::Pair;
+use super::pair::{self, Pair, Windows};
 use crate::client::Client;
 use crate::error::{BenchError, Context, Result};
 use std::path::PathBuf;
@@ -33,6 +34,20 @@ pub(in super::super) struct Storm {
 }
 
 pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()> {
+    let storm = &bench.plan.storm;
+    let title = format!("expiry of {} objects in {} s", storm.count, storm.window.as_secs());
+    let what = format!("{title}: {}", peer.name());
+    let windows = bench.quiet.measured_by_share(&what, LONG_ATTEMPTS_MAX, || {
+        let windows = measure(bench, peer, &title, cells)?;
+        let share = windows.stolen_share();
+        Ok((windows, share))
+    })?;
+    pair::add_rows(cells, &title, peer.name(), &windows, &[]);
+    Ok(())
+}
+
+/// Both windows, on a server of their own.
+fn measure(bench: &Bench<'_>, peer: Peer, title: &str, cells: &mut Cells) -> Result<Windows> {
     let storm = &bench.plan.storm;
     let stage = Stage::start(bench, peer, 0)?;
     let server = &stage.server;
@@ -59,9 +74,8 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
     during.cpu_s += unlinking_cpu_s?;
     wait_until(begins + storm.window + SLACK);
     storm.require_gone(server)?;
-    let title = format!("expiry of {} objects in {} s", storm.count, storm.window.as_secs());
-    pair.add_rows(cells, &title, peer.name(), &before, &during, &[]);
-    stage.stop()
+    stage.stop(title, cells)?;
+    Ok(Windows { before, during })
 }
 
 impl Storm {

@@ -26,7 +26,9 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
     idle.iter_mut().try_for_each(get)?;
     let mut sample = compared(&before.class, &during.class, during.usage.rss_bytes);
     let before = before.sample();
-    sample.cpu_us_per_request = during.sample().cpu_us_per_request;
+    let spent = during.sample();
+    sample.cpu_us_per_request = spent.cpu_us_per_request;
+    sample.switches_per_request = spent.switches_per_request;
     sample.extra.extend([
         ("server CPU us/req before", before.cpu_us_per_request.unwrap_or(0.0)),
         ("requests/s before", before.requests_per_s),
@@ -35,7 +37,7 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
     let row = format!("{count} idle connections: 2 KiB GET over 64 others");
     cells.add(&row, peer.name(), sample);
     drop(idle);
-    stage.stop()
+    stage.stop(&row, cells)
 }
 
 fn connect(server: &Server, count: u32) -> Result<Vec<Client>> {

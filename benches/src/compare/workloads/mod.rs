@@ -119,8 +119,8 @@ impl Stage {
         Ok(Stage { server, _scratch: scratch })
     }
 
-    fn stop(self) -> Result<()> {
-        self.server.stop()
+    fn stop(self, workload: &str, cells: &mut Cells) -> Result<()> {
+        self.server.stop(workload, cells)
     }
 }
 

@@ -3,9 +3,11 @@
 
 use super::super::Bench;
 use super::super::peer::Server;
-use super::super::sample::{Cells, LoadClass, Sample};
+use super::super::quiet::Measured;
+use super::super::sample::{Cells, Extra, LoadClass, Sample};
 use super::reading::{LARGE, Reading, SMALL};
 use crate::error::Result;
+use crate::proc_fs::ProcessorTimes;
 use std::time::Duration;
 
 /// Each size's share of what it reaches alone.
@@ -21,7 +23,34 @@ pub(super) struct PairSeen {
     pub(super) classes: Vec<LoadClass>,
     pub(super) cpu_s: f64,
     pub(super) rss_bytes: u64,
+    /// Of the processors, while it was measured.
+    pub(super) stolen_share: f64,
     time: Duration,
+}
+
+/// Windows before something and during it.
+pub(super) struct Windows {
+    pub(super) before: PairSeen,
+    pub(super) during: PairSeen,
+}
+
+impl Measured for Windows {
+    fn error_count(&self) -> u64 {
+        self.before.error_count() + self.during.error_count()
+    }
+}
+
+impl Windows {
+    /// Of that window of both in which more was.
+    pub(super) fn stolen_share(&self) -> f64 {
+        self.before.stolen_share.max(self.during.stolen_share)
+    }
+}
+
+impl PairSeen {
+    pub(super) fn error_count(&self) -> u64 {
+        self.classes.iter().map(|class| class.error_count).sum()
+    }
 }
 
 impl Pair {
@@ -47,6 +76,7 @@ impl Pair {
     pub(super) fn run(&self, bench: &Bench<'_>, server: &Server) -> Result<PairSeen> {
         let (tapectl, address) = (&bench.binaries.tapectl, server.address.to_string());
         let place = (address.as_str(), server.folder());
+        let times_before = ProcessorTimes::now()?;
         let before = server.running.usage();
         let classes: Result<Vec<LoadClass>> = std::thread::scope(|scope| {
             let read = |reading: Reading| scope.spawn(move || reading.beside(tapectl, place));
@@ -59,39 +89,39 @@ impl Pair {
             classes: classes?,
             cpu_s: after.cpu_s - before.cpu_s,
             rss_bytes: after.rss_bytes,
+            stolen_share: times_before.stolen_share_until(ProcessorTimes::now()?),
             time: self.readings[0].time,
         })
     }
+}
 
-    /// Adds a row for each size: what it was during, beside what it had been before.
-    pub(super) fn add_rows(
-        &self,
-        cells: &mut Cells,
-        title: &str,
-        peer: &str,
-        before: &PairSeen,
-        during: &PairSeen,
-        more: &[(&'static str, f64)],
-    ) {
-        let sizes = ["2 KiB", "512 KiB"];
-        for (at, size) in sizes.into_iter().enumerate() {
-            let row = format!("{title}: {size} GET beside it");
-            let mut sample = compared(&before.classes[at], &during.classes[at], during.rss_bytes);
-            let busy = |seen: &PairSeen| seen.cpu_s / seen.time.as_secs_f64() * 100.0;
-            sample.extra.extend([
-                ("server CPU before, %", busy(before)),
-                ("server CPU during, %", busy(during)),
-                ("RSS before, MB", before.rss_bytes as f64 / 1e6),
-            ]);
-            sample.extra.extend_from_slice(more);
-            cells.add(&row, peer, sample);
-        }
+/// Adds a row for each size: what it was during, beside what it had been before.
+pub(super) fn add_rows(
+    cells: &mut Cells,
+    title: &str,
+    peer: &str,
+    windows: &Windows,
+    more: &[Extra],
+) {
+    let Windows { before, during } = windows;
+    let sizes = ["2 KiB", "512 KiB"];
+    for (at, size) in sizes.into_iter().enumerate() {
+        let row = format!("{title}: {size} GET beside it");
+        let mut sample = compared(&before.classes[at], &during.classes[at], during.rss_bytes);
+        let busy = |seen: &PairSeen| seen.cpu_s / seen.time.as_secs_f64() * 100.0;
+        sample.extra.extend([
+            ("server CPU before, %", busy(before)),
+            ("server CPU during, %", busy(during)),
+            ("RSS before, MB", before.rss_bytes as f64 / 1e6),
+        ]);
+        sample.extra.extend_from_slice(more);
+        cells.add(&row, peer, sample);
     }
 }
 
 /// A sample of what was during, with what had been before and the ratios.
 pub(super) fn compared(before: &LoadClass, during: &LoadClass, rss_bytes: u64) -> Sample {
-    let mut sample = during.sample(None, rss_bytes);
+    let mut sample = during.sample(rss_bytes);
     sample.error_count += before.error_count;
     sample.bytes_verified += before.bytes;
     sample.extra = vec![

@@ -4,7 +4,7 @@
 //! a durable PUT must show.
 
 use super::super::peer::Peer;
-use super::super::sample::Cells;
+use super::super::sample::{Cells, Memory};
 use super::super::{Bench, MIB};
 use super::reading::only_class;
 use super::{tasks, trace};
@@ -54,14 +54,19 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
     let words = format!("get --objects {OBJECTS} --connections 8 --duration {time_ms}ms");
     let class = only_class(load(&words)?)?;
     let after = server.running.usage();
-    let cpu_us = (after.cpu_s - usage.cpu_s) * 1e6 / class.ok_count.max(1) as f64;
-    let mut sample = class.sample(Some(cpu_us), after.rss_bytes);
+    let mut sample = class.sample(after.rss_bytes).with_cost(&usage, &after);
     sample.extra = vec![
         ("io-wq punts of reads", reads.count()? as f64),
         ("io-wq punts, all", (all.count()? - all_before) as f64),
         ("drive reads/request", (drive_reads(&server)? - drive_before) / class.ok_count as f64),
     ];
-    cells.add("cold GET punts: 512 KiB, 8 connections", peer.name(), sample);
+    let row = "cold GET punts: 512 KiB, 8 connections";
+    cells.add(row, peer.name(), sample);
+    cells.add_memory(Memory {
+        workload: row.to_owned(),
+        rss_bytes_max: after.rss_bytes_max,
+        printed_bytes: server.memory_printed_bytes()?,
+    });
     server.running.stop(LIMIT).map(drop)
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::load;
 use super::super::peer::Server;
+use super::super::quiet::{self, Measured};
 use super::super::sample::{LoadClass, LoadReport, Sample};
 use super::super::{Bench, MIB};
 use crate::error::{BenchError, Result};
@@ -29,7 +30,7 @@ pub(super) struct Reading {
 /// What a reading came to.
 pub(super) struct Seen {
     pub(super) class: LoadClass,
-    pub(super) cpu_s: f64,
+    before: Usage,
     pub(super) usage: Usage,
 }
 
@@ -69,15 +70,20 @@ impl Reading {
     /// Stores the objects and reads them for a moment.
     pub(super) fn warm(&self, bench: &Bench<'_>, server: &Server) -> Result<()> {
         self.fill(bench, server)?;
-        Reading { time: WARM, ..*self }.run(bench, server).map(drop)
+        Reading { time: WARM, ..*self }.run_once(bench, server).map(drop)
     }
 
-    /// Reads.
+    /// Reads, again where the host disturbs it.
     pub(super) fn run(&self, bench: &Bench<'_>, server: &Server) -> Result<Seen> {
+        let pace = self.rate.map_or(String::new(), |rate| format!(" at {rate:.0}/s"));
+        let what = format!("{} B over {} connections{pace}", self.bytes, self.connections);
+        bench.quiet.measured(&what, quiet::ATTEMPTS_MAX, || self.run_once(bench, server))
+    }
+
+    fn run_once(&self, bench: &Bench<'_>, server: &Server) -> Result<Seen> {
         let before = server.running.usage();
         let class = self.load(&bench.binaries.tapectl, &self.url(server), server.folder())?;
-        let usage = server.running.usage();
-        Ok(Seen { class, cpu_s: usage.cpu_s - before.cpu_s, usage })
+        Ok(Seen { class, before, usage: server.running.usage() })
     }
 
     /// Reads beside another reading, with logs in a folder of its own. Of the CPU nobody knows
@@ -109,10 +115,19 @@ impl Reading {
     }
 }
 
+impl Measured for Seen {
+    fn error_count(&self) -> u64 {
+        self.class.error_count
+    }
+}
+
 impl Seen {
+    pub(super) fn cpu_s(&self) -> f64 {
+        self.usage.cpu_s - self.before.cpu_s
+    }
+
     pub(super) fn sample(&self) -> Sample {
-        let cpu_us = self.cpu_s * 1e6 / self.class.ok_count.max(1) as f64;
-        self.class.sample(Some(cpu_us), self.usage.rss_bytes)
+        self.class.sample(self.usage.rss_bytes).with_cost(&self.before, &self.usage)
     }
 }
 

@@ -39,9 +39,9 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
         let mut sample = seen.sample();
         sample.extra = vec![
             ("object, KiB", bytes as f64 / 1024.0),
-            ("server CPU s/GB", seen.cpu_s / (seen.class.bytes as f64 / 1e9)),
+            ("server CPU s/GB", seen.cpu_s() / (seen.class.bytes as f64 / 1e9)),
         ];
         cells.add(&format!("hot GET by size, 8 connections: {name}"), peer.name(), sample);
     }
-    stage.stop()
+    stage.stop("hot GET by size", cells)
 }

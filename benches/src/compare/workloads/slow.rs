@@ -5,9 +5,10 @@
 //! them. The good client's tail with and without them is what counts.
 
 use super::super::peer::{Peer, Server};
+use super::super::quiet::{LONG_ATTEMPTS_MAX, Measured};
 use super::super::sample::{Cells, Extra};
 use super::super::{Bench, MIB};
-use super::pair::Pair;
+use super::pair::{self, Pair, PairSeen, Windows};
 use super::{Stage, tasks};
 use crate::client::Client;
 use crate::error::{BenchError, Context, Result};
@@ -49,6 +50,44 @@ pub(super) fn run_many(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Resu
 }
 
 fn run(bench: &Bench<'_>, peer: Peer, count: u32, cells: &mut Cells) -> Result<()> {
+    let title = format!("{count} slow readers");
+    let arrive = format!("{title} arrive");
+    let what = format!("{title}: {}", peer.name());
+    let crowd = bench.quiet.measured_by_share(&what, LONG_ATTEMPTS_MAX, || {
+        let crowd = measure(bench, peer, count, &title, cells)?;
+        let share = crowd.there.stolen_share().max(crowd.arriving.stolen_share);
+        Ok((crowd, share))
+    })?;
+    let Crowd { there, arriving, newcomer_s, more } = crowd;
+    pair::add_rows(cells, &title, peer.name(), &there, &more);
+    let windows = Windows { during: arriving, ..there };
+    pair::add_rows(cells, &arrive, peer.name(), &windows, &[newcomer_s]);
+    Ok(())
+}
+
+/// What a crowd did to the good client.
+struct Crowd {
+    /// Before any came, and while all were there.
+    there: Windows,
+    /// While they came.
+    arriving: PairSeen,
+    newcomer_s: Extra,
+    more: Vec<Extra>,
+}
+
+impl Measured for Crowd {
+    fn error_count(&self) -> u64 {
+        self.there.error_count() + self.arriving.error_count()
+    }
+}
+
+fn measure(
+    bench: &Bench<'_>,
+    peer: Peer,
+    count: u32,
+    title: &str,
+    cells: &mut Cells,
+) -> Result<Crowd> {
     let stage = Stage::start(bench, peer, count + 1_000)?;
     let server = &stage.server;
     let body = store(server)?;
@@ -75,11 +114,8 @@ fn run(bench: &Bench<'_>, peer: Peer, count: u32, cells: &mut Cells) -> Result<(
         more.push(("after, s", there_since.elapsed().as_secs_f64()));
     }
     more.push(("verified for slow readers, MB", readers.stop()? as f64 / 1e6));
-    let title = format!("{count} slow readers arrive");
-    pair.add_rows(cells, &title, peer.name(), &before, &arriving, &[newcomer_s]);
-    let title = format!("{count} slow readers");
-    pair.add_rows(cells, &title, peer.name(), &before, &during, &more);
-    stage.stop()
+    stage.stop(title, cells)?;
+    Ok(Crowd { there: Windows { before, during }, arriving, newcomer_s, more })
 }
 
 /// How long somebody waits for a small object who comes last.

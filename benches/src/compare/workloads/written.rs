@@ -8,19 +8,18 @@
 
 use super::super::load;
 use super::super::peer::Peer;
-use super::super::sample::{Cells, LoadReport, Sample};
+use super::super::sample::{Cells, LoadReport, Memory, Sample};
 use super::super::{Bench, MIB};
 use crate::error::{BenchError, Context, Result};
+use crate::proc_fs;
 use crate::scratch::Scratch;
 use crate::tapeloop::{Launch, Tapeloop};
-use rustix::fs::{major, minor};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 const SEGMENT_BYTES: u64 = MIB / 2;
 const PLAYLIST_SEGMENTS: u64 = 60;
 const ARENA_BYTES: u64 = 128 * MIB;
-const SECTOR_BYTES: f64 = 512.0;
 const LIMIT: Duration = Duration::from_secs(120);
 /// As many zones as a store of this size can have. Large stores have more.
 const ZONES: u64 = 31;
@@ -73,13 +72,15 @@ impl Ring {
 pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()> {
     assert_eq!(peer, Peer::Tapeloop, "the others keep no ring");
     for percent in SHARES_PERCENT {
-        let sample = measure(bench, percent)?;
-        cells.add(&format!("write amplification, {percent} % full"), peer.name(), sample);
+        let row = format!("write amplification, {percent} % full");
+        let (sample, memory) = measure(bench, percent, &row)?;
+        cells.add(&row, peer.name(), sample);
+        cells.add_memory(memory);
     }
     Ok(())
 }
 
-fn measure(bench: &Bench<'_>, percent: u64) -> Result<Sample> {
+fn measure(bench: &Bench<'_>, percent: u64, row: &str) -> Result<(Sample, Memory)> {
     let ring = &bench.plan.ring;
     let scratch = Scratch::create(&bench.dir, "tapeloop-compare", false)?;
     let mut server = Tapeloop::start(
@@ -113,9 +114,15 @@ fn measure(bench: &Bench<'_>, percent: u64) -> Result<Sample> {
         (joined, begun, ended)
     });
     let reports: Result<Vec<LoadReport>> = reports.into_iter().collect();
-    let sample = sample_of(ring, &reports?, begun?, ended?, server.running.usage().rss_bytes)?;
+    let usage = server.running.usage();
+    let sample = sample_of(ring, &reports?, begun?, ended?, usage.rss_bytes)?;
+    let memory = Memory {
+        workload: row.to_owned(),
+        rss_bytes_max: usage.rss_bytes_max,
+        printed_bytes: server.memory_printed_bytes()?,
+    };
     server.running.stop(LIMIT)?;
-    Ok(sample)
+    Ok((sample, memory))
 }
 
 /// A load whose objects live `factor` times the shorter life.
@@ -151,7 +158,7 @@ fn sample_of(
     let seconds = (ended.at - begun.at).as_secs_f64();
     let payload = ended.payload - begun.payload;
     let live = payload / seconds * (2 * ring.ttl_s) as f64;
-    let mut sample = slowest.sample(None, rss_bytes);
+    let mut sample = slowest.sample(rss_bytes);
     sample.error_count = errors.sum();
     sample.bytes_per_s = payload / seconds;
     sample.requests_per_s = payload / seconds / SEGMENT_BYTES as f64;
@@ -175,7 +182,7 @@ impl Written {
             payload: server.metric("tapeloop_payload_bytes_stored_total")?,
             by_server: server.metric("tapeloop_bytes_written_total")?,
             by_process: bytes_written_by_process(server.running.id())?,
-            by_drive: bytes_written_by_drive(folder)?,
+            by_drive: proc_fs::bytes_written_by_drive(folder)?,
             zones_evicted: server.metric("tapeloop_zones_evicted_total")?,
             cpu_s: server.running.usage().cpu_s,
         })
@@ -191,17 +198,4 @@ fn bytes_written_by_process(pid: u32) -> Result<f64> {
         what: path,
         cause: "no count of bytes written".to_owned(),
     })
-}
-
-/// What the kernel has written to the drive of a folder.
-fn bytes_written_by_drive(folder: &Path) -> Result<f64> {
-    let device = rustix::fs::stat(folder).context("looking for the drive of a folder")?.st_dev;
-    let path = format!("/sys/dev/block/{}:{}/stat", major(device), minor(device));
-    let text = std::fs::read_to_string(&path).context(format!("reading {path}"))?;
-    let sectors = text.split_whitespace().nth(6).and_then(|field| field.parse::<f64>().ok());
-    let sectors = sectors.ok_or_else(|| BenchError::Answer {
-        what: path,
-        cause: "no count of sectors written".to_owned(),
-    })?;
-    Ok(sectors * SECTOR_BYTES)
 }
