@@ -39,6 +39,10 @@ impl Shape {
         Shape { cap_bytes: 192 * MIB }
     }
 
+    pub(super) fn cap_bytes(&self) -> u64 {
+        self.cap_bytes
+    }
+
     pub(super) fn data_bytes(&self) -> u64 {
         DATA_PER_CAP * self.cap_bytes
     }

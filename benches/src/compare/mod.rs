@@ -19,6 +19,7 @@ mod table;
 mod workloads;
 
 use crate::binaries::Binaries;
+use crate::cgroup::MemoryCap;
 use crate::error::Result;
 use crate::machine;
 use crate::scratch::{Scratch, require_space};
@@ -173,6 +174,10 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let load_average = machine::load_average();
     let begun = Instant::now();
     let bench = Bench { args, plan, binaries, dir, quiet: Quiet::default() };
+    workloads::require(&bench)?;
+    if bench.wants(Row::Mix) || bench.wants(Row::ColdGet) {
+        drop(MemoryCap::create("proof", bench.plan.cold.cap_bytes())?);
+    }
     let fio = fio::is_wanted(&bench).then(fio::version).transpose()?;
     let mut cells = Cells::default();
     for round in 1..=bench.plan.rounds {

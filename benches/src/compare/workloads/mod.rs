@@ -75,6 +75,14 @@ const WORKLOADS: [Workload; 9] = [
     workload(Row::Punts, ALONE, When::Every, punts::run),
 ];
 
+/// What the workloads need of the machine, told before anything is measured.
+pub(super) fn require(bench: &Bench<'_>) -> Result<()> {
+    match bench.wants(Row::Punts) {
+        true => trace::place().map(drop),
+        false => Ok(()),
+    }
+}
+
 /// Runs what is wanted in this round.
 pub(super) fn run(bench: &Bench<'_>, round: u32, cells: &mut Cells) -> Result<()> {
     if bench.args.quick && round > 1 {

@@ -8,6 +8,12 @@ use std::path::{Path, PathBuf};
 
 const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
+/// Where the kernel can be asked for tracepoints.
+pub(super) fn place() -> Result<&'static Path> {
+    let found = PLACES.iter().map(Path::new).find(|place| place.join("instances").exists());
+    found.ok_or_else(|| unusable(PLACES[0], "not mounted"))
+}
+
 /// Events of one tracepoint caused by some threads, from now on. The instance goes away with this.
 pub(super) struct Counted {
     instance: PathBuf,
@@ -21,9 +27,7 @@ impl Counted {
         threads: &[u32],
         filter: Option<&str>,
     ) -> Result<Counted> {
-        let found = PLACES.iter().map(Path::new).find(|place| place.join("instances").exists());
-        let place = found.ok_or_else(|| unusable(PLACES[0], "not mounted"))?;
-        let instance = place.join(format!("instances/tapeloop-{}-{name}", std::process::id()));
+        let instance = place()?.join(format!("instances/tapeloop-{}-{name}", std::process::id()));
         let told = instance.display().to_string();
         let refuse = |error: io::Error| unusable(&told, &error.to_string());
         fs::create_dir(&instance).map_err(refuse)?;
