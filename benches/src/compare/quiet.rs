@@ -1,9 +1,9 @@
 //! What the host has spoilt is measured again.
 //!
 //! The processors of a virtual machine may be given to others for seconds, and what is measured
-//! then is the host: a server's tail of the day is its neighbours'. The kernel counts that time as
-//! stolen. A measurement during which more than a stated share was stolen is taken again, a stated
-//! number of times; that with the least stolen counts, whatever it shows, and the others are listed.
+//! then is the host. The kernel counts that time as stolen. A measurement during which more than a
+//! stated share was stolen is taken again, a stated number of times; the one with the least stolen
+//! counts, whatever it shows, and the others are listed.
 
 use super::sample::Sample;
 use crate::error::Result;
