@@ -24,7 +24,18 @@ pub(crate) struct Launch<'a> {
 pub(crate) struct Tapeloop {
     pub(crate) running: Running,
     pub(crate) address: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: Admin,
+}
+
+/// Its admin plane.
+#[derive(Clone, Copy)]
+pub(crate) struct Admin(SocketAddr);
+
+/// First bytes of answers to GETs, as the server itself has timed them since the request's head.
+#[derive(Clone, Copy)]
+pub(crate) struct FirstBytes {
+    count: f64,
+    within_ms_count: f64,
 }
 
 impl Tapeloop {
@@ -54,7 +65,7 @@ impl Tapeloop {
             ..StartOptions::default()
         };
         let running = Running::start(&binaries.tapeloop, &args, launch.log.clone(), &options)?;
-        Ok(Tapeloop { running, address, admin })
+        Ok(Tapeloop { running, address, admin: Admin(admin) })
     }
 
     /// Waits until it answers on its data plane.
@@ -65,15 +76,25 @@ impl Tapeloop {
             answer.ok().map(drop)
         })
     }
+}
+
+impl Admin {
+    pub(crate) fn first_bytes(self) -> Result<FirstBytes> {
+        Ok(FirstBytes {
+            count: self.metric("tapeloop_get_first_byte_seconds_count")?,
+            within_ms_count: self
+                .metric(r#"tapeloop_get_first_byte_seconds_bucket{le="0.001"}"#)?,
+        })
+    }
 
     /// The most memory that it said at start it would hold.
-    pub(crate) fn memory_printed_bytes(&self) -> Result<u64> {
+    pub(crate) fn memory_printed_bytes(self) -> Result<u64> {
         self.metric("tapeloop_memory_max_bytes").map(|bytes| bytes as u64)
     }
 
     /// One number of its `/metrics`.
-    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
-        let answer = Client::connect(self.admin, TIMEOUT).and_then(|mut c| c.get("/metrics"));
+    pub(crate) fn metric(self, name: &str) -> Result<f64> {
+        let answer = Client::connect(self.0, TIMEOUT).and_then(|mut c| c.get("/metrics"));
         let body = answer.context("reading /metrics")?.body;
         let text = String::from_utf8_lossy(&body);
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -81,5 +102,12 @@ impl Tapeloop {
             what: format!("metric {name}"),
             cause: "not among the metrics".into(),
         })
+    }
+}
+
+impl FirstBytes {
+    /// Of those from here to a later look, the share that took at most a millisecond, in percent.
+    pub(crate) fn within_ms_percent_until(&self, later: FirstBytes) -> f64 {
+        (later.within_ms_count - self.within_ms_count) / (later.count - self.count) * 100.0
     }
 }

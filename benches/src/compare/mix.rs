@@ -12,6 +12,7 @@ use crate::cgroup::MemoryCap;
 use crate::error::{BenchError, Result};
 use crate::proc_fs::{ProcessorTimes, Usage};
 use crate::scratch::Scratch;
+use crate::tapeloop::FirstBytes;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
@@ -122,6 +123,8 @@ struct Loaded {
     report: LoadReport,
     /// When the measured time began, and when it ended.
     usage: [Usage; 2],
+    /// Before its ramp, and when it ended.
+    own_clock: [Option<FirstBytes>; 2],
     /// Of the processors, in the measured time.
     stolen_share: f64,
 }
@@ -201,6 +204,7 @@ pub(super) fn row(class: &str) -> String {
 
 fn measure(bench: &Bench<'_>, server: &Server, ingest: Ingest) -> Result<Loaded> {
     let (shape, tapectl) = (&bench.plan.mix, &bench.binaries.tapectl);
+    let clock_before = server.first_bytes()?;
     let mut seen: Vec<(Instant, Usage, Result<ProcessorTimes>)> = Vec::new();
     let mut look = || {
         if seen.last().is_none_or(|(at, ..)| at.elapsed() > LOOK_EVERY) {
@@ -223,7 +227,8 @@ fn measure(bench: &Bench<'_>, server: &Server, ingest: Ingest) -> Result<Loaded>
         cause: format!("ended before its {:?}", shape.time),
     })?;
     let stolen_share = times_before?.stolen_share_until(times);
-    Ok(Loaded { report, usage: [usage_before, usage], stolen_share })
+    let own_clock = [clock_before, server.first_bytes()?];
+    Ok(Loaded { report, usage: [usage_before, usage], own_clock, stolen_share })
 }
 
 impl Measured for Loaded {
@@ -256,6 +261,7 @@ impl Loaded {
         // Errors have been counted class by class.
         sum.error_count = 0;
         sum.unsent_count = 0;
-        Some(sum.with_cost(&self.usage[0], &self.usage[1]))
+        let sum = sum.with_cost(&self.usage[0], &self.usage[1]);
+        Some(sum.with_own_clock(self.own_clock))
     }
 }

@@ -5,7 +5,7 @@ use super::sample::{Cells, Memory};
 use crate::binaries::Binaries;
 use crate::error::Result;
 use crate::process::Running;
-use crate::tapeloop::{self, Tapeloop};
+use crate::tapeloop::{self, Admin, FirstBytes, Tapeloop};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -55,13 +55,13 @@ pub(super) struct Server {
     pub(super) running: Running,
     pub(super) address: SocketAddr,
     folder: PathBuf,
-    /// The most memory it said at start it would hold; tapeloop says so.
-    printed_bytes: Option<u64>,
+    /// Of tapeloop: the others are asked nothing.
+    admin: Option<Admin>,
 }
 
 impl Server {
     pub(super) fn start(peer: Peer, binaries: &Binaries, launch: &Launch<'_>) -> Result<Server> {
-        let (running, address, printed_bytes) = match peer {
+        let (running, address, admin) = match peer {
             Peer::Tapeloop => {
                 let mut server = Tapeloop::start(
                     binaries,
@@ -75,20 +75,19 @@ impl Server {
                     },
                 )?;
                 server.wait_listening(START_LIMIT)?;
-                let printed_bytes = server.memory_printed_bytes()?;
-                (server.running, server.address, Some(printed_bytes))
+                (server.running, server.address, Some(server.admin))
             }
             nginx => {
                 let (running, address) = nginx::start(nginx, launch)?;
                 (running, address, None)
             }
         };
-        Ok(Server { running, address, folder: launch.folder.to_path_buf(), printed_bytes })
+        Ok(Server { running, address, folder: launch.folder.to_path_buf(), admin })
     }
 
     /// A server that keeps nothing.
     pub(super) fn of(running: Running, address: SocketAddr, folder: &Path) -> Server {
-        Server { running, address, folder: folder.to_path_buf(), printed_bytes: None }
+        Server { running, address, folder: folder.to_path_buf(), admin: None }
     }
 
     /// Folder for logs, on the drive under test.
@@ -101,13 +100,18 @@ impl Server {
         nginx::files(&self.folder).join(path.trim_start_matches('/'))
     }
 
+    /// What its own clock says so far, if it has one.
+    pub(super) fn first_bytes(&self) -> Result<Option<FirstBytes>> {
+        self.admin.map(Admin::first_bytes).transpose()
+    }
+
     /// Ends it, and notes the most memory it held in its workload.
     pub(super) fn stop(mut self, workload: &str, cells: &mut Cells) -> Result<()> {
-        if let Some(printed_bytes) = self.printed_bytes {
+        if let Some(admin) = self.admin {
             cells.add_memory(Memory {
                 workload: workload.to_owned(),
                 rss_bytes_max: self.running.usage().rss_bytes_max,
-                printed_bytes,
+                printed_bytes: admin.memory_printed_bytes()?,
             });
         }
         self.running.stop(STOP_LIMIT).map(drop)

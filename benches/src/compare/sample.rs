@@ -2,7 +2,11 @@
 
 use crate::figures::Spread;
 use crate::proc_fs::Usage;
+use crate::tapeloop::FirstBytes;
 use serde::{Deserialize, Serialize, Serializer};
+
+/// From the head of a request to the first byte of its answer, without wires and clients.
+const OWN_CLOCK: &str = "first byte in 1 ms, own clock, %";
 
 /// A figure that only some rows have: its name with the unit last, and its value.
 pub(super) type Extra = (&'static str, f64);
@@ -46,6 +50,14 @@ impl Sample {
         self.cpu_us_per_request = per_request((after.cpu_s - before.cpu_s) * 1e6);
         let switches = after.switch_count.saturating_sub(before.switch_count);
         self.switches_per_request = per_request(switches as f64);
+        self
+    }
+
+    /// With what the server's own clock says of the same time, if it has one.
+    pub(super) fn with_own_clock(mut self, looks: [Option<FirstBytes>; 2]) -> Sample {
+        if let [Some(before), Some(after)] = looks {
+            self.extra.push((OWN_CLOCK, before.within_ms_percent_until(after)));
+        }
         self
     }
 

@@ -152,8 +152,8 @@ impl Bench<'_> {
             println!("{}", round.text());
             rounds.push(round);
         }
-        let index_bytes = server.metric("tapeloop_index_bytes")?;
-        let index_entries = server.metric("tapeloop_index_entries")?;
+        let index_bytes = server.admin.metric("tapeloop_index_bytes")?;
+        let index_entries = server.admin.metric("tapeloop_index_entries")?;
         let recovery = server.running.log_text();
         Ok(Report {
             command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),

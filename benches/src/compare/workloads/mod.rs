@@ -63,10 +63,11 @@ const fn workload(row: Row, peers: &'static [Peer], when: When, run: Run) -> Wor
     Workload { row, peers, when, run }
 }
 
-const WORKLOADS: [Workload; 9] = [
+const WORKLOADS: [Workload; 10] = [
     workload(Row::Sizes, BESIDE_NGINX, When::Third, sizes::run),
     workload(Row::LoadCurve, BESIDE_NGINX, When::Third, curve::run),
     workload(Row::LoadCurve, BESIDE_NGINX, When::Rest, curve::run_budget),
+    workload(Row::LoadCurve, ALONE, When::Every, curve::run_floor),
     workload(Row::IdleConnections, BESIDE_NGINX, When::Every, idle::run),
     workload(Row::SlowReaders, BESIDE_NGINX, When::Third, slow::run_few),
     workload(Row::SlowReaders, BESIDE_FILE_CACHE, When::Third, slow::run_many),

@@ -8,6 +8,7 @@ use super::super::sample::{Cells, Extra, LoadClass, Sample};
 use super::reading::{LARGE, Reading, SMALL};
 use crate::error::Result;
 use crate::proc_fs::ProcessorTimes;
+use crate::tapeloop::FirstBytes;
 use std::time::Duration;
 
 /// Each size's share of what it reaches alone.
@@ -23,6 +24,8 @@ pub(super) struct PairSeen {
     pub(super) classes: Vec<LoadClass>,
     pub(super) cpu_s: f64,
     pub(super) rss_bytes: u64,
+    /// When it began and when it ended.
+    own_clock: [Option<FirstBytes>; 2],
     /// Of the processors, while it was measured.
     pub(super) stolen_share: f64,
     time: Duration,
@@ -78,6 +81,7 @@ impl Pair {
         let place = (address.as_str(), server.folder());
         let times_before = ProcessorTimes::now()?;
         let before = server.running.usage();
+        let clock_before = server.first_bytes()?;
         let classes: Result<Vec<LoadClass>> = std::thread::scope(|scope| {
             let read = |reading: Reading| scope.spawn(move || reading.beside(tapectl, place));
             let threads: Vec<_> = self.readings.into_iter().map(read).collect();
@@ -89,6 +93,7 @@ impl Pair {
             classes: classes?,
             cpu_s: after.cpu_s - before.cpu_s,
             rss_bytes: after.rss_bytes,
+            own_clock: [clock_before, server.first_bytes()?],
             stolen_share: times_before.stolen_share_until(ProcessorTimes::now()?),
             time: self.readings[0].time,
         })
@@ -115,7 +120,7 @@ pub(super) fn add_rows(
             ("RSS before, MB", before.rss_bytes as f64 / 1e6),
         ]);
         sample.extra.extend_from_slice(more);
-        cells.add(&row, peer, sample);
+        cells.add(&row, peer, sample.with_own_clock(during.own_clock));
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
     cells.add_memory(Memory {
         workload: row.to_owned(),
         rss_bytes_max: after.rss_bytes_max,
-        printed_bytes: server.memory_printed_bytes()?,
+        printed_bytes: server.admin.memory_printed_bytes()?,
     });
     server.running.stop(LIMIT).map(drop)
 }
@@ -85,5 +85,5 @@ fn prove(server: &Tapeloop, all: &trace::Counted) -> Result<()> {
 }
 
 fn drive_reads(server: &Tapeloop) -> Result<f64> {
-    server.metric("tapeloop_drive_reads_total")
+    server.admin.metric("tapeloop_drive_reads_total")
 }

@@ -18,6 +18,7 @@ const WARM: Duration = Duration::from_millis(300);
 pub(super) struct Reading {
     pub(super) name: &'static str,
     pub(super) bytes: u64,
+    /// How many are stored; none: whatever comes is right, if it is always the same.
     pub(super) objects: u64,
     pub(super) connections: u32,
     /// Requests per second by the clock; none: the next when the last has ended.
@@ -102,11 +103,12 @@ impl Reading {
             Some(rate) => format!("--rate {rate}"),
             None => String::new(),
         };
+        let what = match self.objects {
+            0 => String::new(),
+            objects => format!("--bytes {} --objects {objects}", self.bytes),
+        };
         let words = format!(
-            "load get --url {url} --bytes {} --objects {} --connections {} --duration {}ms {pace} \
-             --json",
-            self.bytes,
-            self.objects,
+            "load get --url {url} {what} --connections {} --duration {}ms {pace} --json",
             self.connections,
             self.time.as_millis(),
         );

@@ -119,7 +119,7 @@ fn measure(bench: &Bench<'_>, percent: u64, row: &str) -> Result<(Sample, Memory
     let memory = Memory {
         workload: row.to_owned(),
         rss_bytes_max: usage.rss_bytes_max,
-        printed_bytes: server.memory_printed_bytes()?,
+        printed_bytes: server.admin.memory_printed_bytes()?,
     };
     server.running.stop(LIMIT)?;
     Ok((sample, memory))
@@ -179,11 +179,11 @@ impl Written {
     fn now(server: &Tapeloop, folder: &Path) -> Result<Written> {
         Ok(Written {
             at: Instant::now(),
-            payload: server.metric("tapeloop_payload_bytes_stored_total")?,
-            by_server: server.metric("tapeloop_bytes_written_total")?,
+            payload: server.admin.metric("tapeloop_payload_bytes_stored_total")?,
+            by_server: server.admin.metric("tapeloop_bytes_written_total")?,
             by_process: bytes_written_by_process(server.running.id())?,
             by_drive: proc_fs::bytes_written_by_drive(folder)?,
-            zones_evicted: server.metric("tapeloop_zones_evicted_total")?,
+            zones_evicted: server.admin.metric("tapeloop_zones_evicted_total")?,
             cpu_s: server.running.usage().cpu_s,
         })
     }
