@@ -77,6 +77,8 @@ enum Row {
     Sizes,
     /// Latency against load, up to saturation.
     LoadCurve,
+    /// From a chunk of an upload to those who follow it.
+    Followers,
     /// 2 KiB hot GET beside 10,000 idle connections.
     IdleConnections,
     /// Hot GETs beside 1,000 and 10,000 slow readers.
@@ -90,7 +92,7 @@ enum Row {
 }
 
 impl Row {
-    const ALL: [Row; 13] = [
+    const ALL: [Row; 14] = [
         Row::SmallGet,
         Row::PartGet,
         Row::LargeGet,
@@ -99,6 +101,7 @@ impl Row {
         Row::Mix,
         Row::Sizes,
         Row::LoadCurve,
+        Row::Followers,
         Row::IdleConnections,
         Row::SlowReaders,
         Row::ExpiryStorm,

@@ -165,7 +165,7 @@ pub(super) struct LoadReport {
 }
 
 /// One class of requests of a load.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct LoadClass {
     pub(super) class: String,
     pub(super) ok_count: u64,
@@ -182,6 +182,28 @@ pub(super) struct LoadClass {
 }
 
 impl LoadClass {
+    /// Slices of one window as one: latencies are the medians of the slices', so that what a slice
+    /// caught of the machine's own hiccups stays in it; counts are sums.
+    pub(super) fn of_slices(slices: &[LoadClass]) -> Option<LoadClass> {
+        let median = |of: fn(&LoadClass) -> f64| {
+            Spread::of(slices.iter().map(of)).map(|spread| spread.median)
+        };
+        let sum = |of: fn(&LoadClass) -> u64| slices.iter().map(of).sum();
+        Some(LoadClass {
+            class: slices.first()?.class.clone(),
+            ok_count: sum(|slice| slice.ok_count),
+            error_count: sum(|slice| slice.error_count),
+            unsent_count: sum(|slice| slice.unsent_count),
+            bytes: sum(|slice| slice.bytes),
+            bytes_per_s: median(|slice| slice.bytes_per_s)?,
+            requests_per_s: median(|slice| slice.requests_per_s)?,
+            latency_us_p50: median(|slice| slice.latency_us_p50)?,
+            latency_us_p99: median(|slice| slice.latency_us_p99)?,
+            latency_us_p999: median(|slice| slice.latency_us_p999)?,
+            slip_us_p99: median(|slice| slice.slip_us_p99)?,
+        })
+    }
+
     pub(super) fn sample(&self, rss_bytes: u64) -> Sample {
         Sample {
             requests_per_s: self.requests_per_s,
@@ -205,8 +227,8 @@ impl LoadClass {
 mod tests {
     use super::*;
 
-    fn sample(extra: Vec<Extra>) -> Sample {
-        let class = LoadClass {
+    fn class() -> LoadClass {
+        LoadClass {
             class: "get".to_owned(),
             ok_count: 1,
             error_count: 0,
@@ -218,8 +240,19 @@ mod tests {
             latency_us_p99: 1.0,
             latency_us_p999: 1.0,
             slip_us_p99: 0.0,
-        };
-        Sample { extra, ..class.sample(0) }
+        }
+    }
+
+    fn sample(extra: Vec<Extra>) -> Sample {
+        Sample { extra, ..class().sample(0) }
+    }
+
+    #[test]
+    fn slices_have_the_median_of_their_latencies_and_the_sum_of_their_requests() {
+        let slice = |p999| LoadClass { latency_us_p999: p999, error_count: 1, ..class() };
+        let whole = LoadClass::of_slices(&[2.0, 900.0, 3.0].map(slice)).expect("three slices");
+        assert_eq!((whole.latency_us_p999, whole.ok_count, whole.error_count), (3.0, 3, 3));
+        assert!(LoadClass::of_slices(&[]).is_none());
     }
 
     #[test]

@@ -4,15 +4,17 @@
 use super::super::peer::{Peer, Server};
 use super::super::sample::{Cells, Sample};
 use super::super::{Bench, echo};
-use super::reading::{LARGE, Reading, SMALL};
+use super::reading::{HUGE, LARGE, Reading, SMALL};
 use super::{Stage, pin};
 use crate::error::Result;
 use crate::scratch::Scratch;
 
 const STEPS_PERCENT: [u32; 10] = [10, 20, 30, 40, 50, 60, BUDGET_PERCENT, 80, 90, 95];
 const QUICK_PERCENT: [u32; 4] = [10, 50, BUDGET_PERCENT, 95];
-/// Where the budget of the tail is: it is measured for longer.
+/// Where the budget of the tail is: it is measured for longer, and of one size more.
 const BUDGET_PERCENT: u32 = 70;
+/// Each is a window of its own; the tail is the median of theirs.
+const BUDGET_SLICES: u32 = 8;
 /// Enough that a request which is due finds one free, up to the last steps.
 const CONNECTIONS: u32 = 64;
 
@@ -41,7 +43,7 @@ pub(super) fn run_floor(bench: &Bench<'_>, _: Peer, cells: &mut Cells) -> Result
     };
     let saturated = reading.run(bench, &server)?;
     let rate = Some(saturated.class.requests_per_s * f64::from(BUDGET_PERCENT) / 100.0);
-    let reading = Reading { rate, time: bench.plan.window_time, ..reading };
+    let reading = Reading { rate, ..reading };
     let mut sample = step(bench, &server, reading, BUDGET_PERCENT)?;
     sample.bytes_verified = 0;
     cells.add(&budget_row("2 KiB"), echo::NAME, sample);
@@ -54,7 +56,10 @@ fn budget_row(size: &str) -> String {
 }
 
 fn run_steps(bench: &Bench<'_>, peer: Peer, steps: &[u32], cells: &mut Cells) -> Result<()> {
-    for (size, reading) in [("2 KiB", SMALL), ("512 KiB", LARGE)] {
+    let budget = &[BUDGET_PERCENT][..];
+    for (size, reading, steps) in
+        [("2 KiB", SMALL, steps), ("512 KiB", LARGE, steps), ("4 MiB", HUGE, budget)]
+    {
         let stage = Stage::start(bench, peer, 0)?;
         let apart = pin::Apart::put(&stage.server.running, bench.plan.threads)?;
         let reading = Reading {
@@ -71,8 +76,7 @@ fn run_steps(bench: &Bench<'_>, peer: Peer, steps: &[u32], cells: &mut Cells) ->
         for percent in steps {
             let is_budget = *percent == BUDGET_PERCENT;
             let rate = Some(full_rate * f64::from(*percent) / 100.0);
-            let time = if is_budget { bench.plan.window_time } else { bench.plan.probe_time };
-            let sample = step(bench, &stage.server, Reading { rate, time, ..reading }, *percent)?;
+            let sample = step(bench, &stage.server, Reading { rate, ..reading }, *percent)?;
             if is_budget {
                 cells.add(&budget_row(size), peer.name(), sample.clone());
             }
@@ -86,7 +90,8 @@ fn run_steps(bench: &Bench<'_>, peer: Peer, steps: &[u32], cells: &mut Cells) ->
 
 fn step(bench: &Bench<'_>, server: &Server, reading: Reading, percent: u32) -> Result<Sample> {
     let before = server.first_bytes()?;
-    let seen = reading.run(bench, server)?;
+    let slices = if percent == BUDGET_PERCENT { BUDGET_SLICES } else { 1 };
+    let seen = reading.run_slices(bench, server, slices)?;
     let looks = [before, server.first_bytes()?];
     let mut sample = seen.sample();
     sample.extra = vec![

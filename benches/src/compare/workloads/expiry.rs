@@ -18,6 +18,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const BYTES: u64 = 16 * 1024;
+/// Of a window: its tail is the median of theirs.
+const SLICES: u32 = 6;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(30);
 /// One in so many is asked for before the storm.
@@ -54,7 +56,7 @@ fn measure(bench: &Bench<'_>, peer: Peer, title: &str, cells: &mut Cells) -> Res
     // The window before the storm lies between the filling and the first end of a life.
     let begins = Instant::now() + storm.ahead + storm.window;
     storm.fill(bench, server, begins)?;
-    let pair = Pair::prepare(bench, server, storm.window)?;
+    let pair = Pair::prepare(bench, server, storm.window, SLICES)?;
     storm.require_there(server)?;
     let late = (Instant::now() + storm.window).saturating_duration_since(begins);
     if !late.is_zero() {

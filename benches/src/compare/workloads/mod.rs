@@ -7,6 +7,7 @@
 
 mod curve;
 mod expiry;
+mod follow;
 mod idle;
 mod pair;
 mod pin;
@@ -63,11 +64,12 @@ const fn workload(row: Row, peers: &'static [Peer], when: When, run: Run) -> Wor
     Workload { row, peers, when, run }
 }
 
-const WORKLOADS: [Workload; 10] = [
+const WORKLOADS: [Workload; 11] = [
     workload(Row::Sizes, BESIDE_NGINX, When::Third, sizes::run),
     workload(Row::LoadCurve, BESIDE_NGINX, When::Third, curve::run),
     workload(Row::LoadCurve, BESIDE_NGINX, When::Rest, curve::run_budget),
     workload(Row::LoadCurve, ALONE, When::Every, curve::run_floor),
+    workload(Row::Followers, ALONE, When::Every, follow::run),
     workload(Row::IdleConnections, BESIDE_NGINX, When::Every, idle::run),
     workload(Row::SlowReaders, BESIDE_NGINX, When::Third, slow::run_few),
     workload(Row::SlowReaders, BESIDE_FILE_CACHE, When::Third, slow::run_many),

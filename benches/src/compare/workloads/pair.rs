@@ -9,6 +9,7 @@ use super::reading::{LARGE, Reading, SMALL};
 use crate::error::Result;
 use crate::proc_fs::ProcessorTimes;
 use crate::tapeloop::FirstBytes;
+use std::path::Path;
 use std::time::Duration;
 
 /// Each size's share of what it reaches alone.
@@ -17,6 +18,8 @@ const SHARE: f64 = 0.15;
 /// The two readings, with their rates.
 pub(super) struct Pair {
     readings: [Reading; 2],
+    /// A window is measured in so many slices, one after the other.
+    slices: u32,
 }
 
 /// What they came to in one window.
@@ -58,21 +61,26 @@ impl PairSeen {
 
 impl Pair {
     /// Stores what is read and finds the rates; windows will be of `time`.
-    pub(super) fn prepare(bench: &Bench<'_>, server: &Server, time: Duration) -> Result<Pair> {
+    pub(super) fn prepare(
+        bench: &Bench<'_>,
+        server: &Server,
+        time: Duration,
+        slices: u32,
+    ) -> Result<Pair> {
         let mut readings = [SMALL, LARGE];
         for reading in &mut readings {
             reading.warm(bench, server)?;
             let alone = Reading { time: bench.plan.probe_time, ..*reading }.run(bench, server)?;
             reading.rate = Some((alone.class.requests_per_s * SHARE).max(1.0));
-            reading.time = time;
+            reading.time = time / slices;
         }
-        let pair = Pair { readings };
+        let pair = Pair { readings, slices };
         pair.of_time(bench.plan.probe_time).run(bench, server)?;
         Ok(pair)
     }
 
     fn of_time(&self, time: Duration) -> Pair {
-        Pair { readings: self.readings.map(|reading| Reading { time, ..reading }) }
+        Pair { readings: self.readings.map(|reading| Reading { time, ..reading }), slices: 1 }
     }
 
     /// One window.
@@ -82,20 +90,31 @@ impl Pair {
         let times_before = ProcessorTimes::now()?;
         let before = server.running.usage();
         let clock_before = server.first_bytes()?;
-        let classes: Result<Vec<LoadClass>> = std::thread::scope(|scope| {
-            let read = |reading: Reading| scope.spawn(move || reading.beside(tapectl, place));
-            let threads: Vec<_> = self.readings.into_iter().map(read).collect();
-            let joined = threads.into_iter().map(|thread| thread.join());
-            joined.map(|class| class.expect("a reading does not panic")).collect()
-        });
+        let slices: Result<Vec<Vec<LoadClass>>> =
+            (0..self.slices).map(|_| self.slice(tapectl, place)).collect();
+        let slices = slices?;
+        let size = |at: usize| {
+            let of_size: Vec<LoadClass> = slices.iter().map(|slice| slice[at].clone()).collect();
+            LoadClass::of_slices(&of_size).expect("at least one slice")
+        };
         let after = server.running.usage();
         Ok(PairSeen {
-            classes: classes?,
+            classes: vec![size(0), size(1)],
             cpu_s: after.cpu_s - before.cpu_s,
             rss_bytes: after.rss_bytes,
             own_clock: [clock_before, server.first_bytes()?],
             stolen_share: times_before.stolen_share_until(ProcessorTimes::now()?),
-            time: self.readings[0].time,
+            time: self.readings[0].time * self.slices,
+        })
+    }
+
+    /// Both readings at once, for a slice of the window.
+    fn slice(&self, tapectl: &Path, place: (&str, &Path)) -> Result<Vec<LoadClass>> {
+        std::thread::scope(|scope| {
+            let read = |reading: Reading| scope.spawn(move || reading.beside(tapectl, place));
+            let threads: Vec<_> = self.readings.into_iter().map(read).collect();
+            let joined = threads.into_iter().map(|thread| thread.join());
+            joined.map(|class| class.expect("a reading does not panic")).collect()
         })
     }
 }

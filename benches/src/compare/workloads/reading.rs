@@ -57,6 +57,10 @@ pub(super) const LARGE: Reading = Reading {
     time: WARM,
 };
 
+/// 4 MiB, as segments of a high rendition are.
+pub(super) const HUGE: Reading =
+    Reading { name: "4m", bytes: 4 * MIB, objects: 16, connections: 8, ..LARGE };
+
 impl Reading {
     fn url(&self, server: &Server) -> String {
         format!("http://{}/hot/{}-{{n}}", server.address, self.name)
@@ -79,6 +83,22 @@ impl Reading {
         let pace = self.rate.map_or(String::new(), |rate| format!(" at {rate:.0}/s"));
         let what = format!("{} B over {} connections{pace}", self.bytes, self.connections);
         bench.quiet.measured(&what, quiet::ATTEMPTS_MAX, || self.run_once(bench, server))
+    }
+
+    /// Reads in slices, one after the other: one window with the medians of their latencies.
+    pub(super) fn run_slices(
+        &self,
+        bench: &Bench<'_>,
+        server: &Server,
+        slices: u32,
+    ) -> Result<Seen> {
+        let seen: Result<Vec<Seen>> = (0..slices).map(|_| self.run(bench, server)).collect();
+        let seen = seen?;
+        let classes: Vec<LoadClass> = seen.iter().map(|slice| slice.class.clone()).collect();
+        let (first, last) = (seen.first(), seen.last());
+        let (Some(first), Some(last)) = (first, last) else { panic!("a window has slices") };
+        let class = LoadClass::of_slices(&classes).expect("a window has slices");
+        Ok(Seen { class, before: first.before, usage: last.usage })
     }
 
     fn run_once(&self, bench: &Bench<'_>, server: &Server) -> Result<Seen> {

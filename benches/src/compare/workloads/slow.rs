@@ -91,7 +91,7 @@ fn measure(
     let stage = Stage::start(bench, peer, count + 1_000)?;
     let server = &stage.server;
     let body = store(server)?;
-    let pair = Pair::prepare(bench, server, bench.plan.window_time)?;
+    let pair = Pair::prepare(bench, server, bench.plan.window_time, 1)?;
     let before = pair.run(bench, server)?;
     let sockets_before = tasks::socket_count(server.running.id());
     let (arriving, readers) = std::thread::scope(|scope| {
