@@ -53,6 +53,7 @@ impl Running {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).args(args).process_group(0);
         command.stdin(if options.pipe_stdin { Stdio::piped() } else { Stdio::null() });
+        command.envs(options.environment.iter().copied());
         if let Some(folder) = options.current_dir {
             command.current_dir(folder);
         }
@@ -172,6 +173,8 @@ impl Drop for Running {
 pub(crate) struct StartOptions<'a> {
     pub(crate) cgroup: Option<&'a Path>,
     pub(crate) current_dir: Option<&'a Path>,
+    /// Variables beside those of the bench.
+    pub(crate) environment: &'a [(&'a str, &'a str)],
     /// For programs that end with their input: it stays open as long as the handle.
     pub(crate) pipe_stdin: bool,
     pub(crate) pipe_stdout: bool,

@@ -2,7 +2,7 @@
 
 use super::peer::{Peer, Server};
 use super::sample::{Cells, Sample};
-use super::{Bench, MIB, Row, echo, load, quiet};
+use super::{Bench, MIB, Row, caches, echo, load, quiet};
 use crate::error::Result;
 use crate::scratch::Scratch;
 use std::time::Duration;
@@ -87,6 +87,10 @@ pub(super) fn run(
         let url = format!("http://{}/hot/{}-{{n}}", server.address, hot.name);
         let tapectl = &bench.binaries.tapectl;
         load::fill(tapectl, &url, hot.bytes, hot.objects, server.folder())?;
+        if matches!(peer, Peer::Cached(_)) {
+            let paths = (0..hot.objects).map(|number| format!("/hot/{}-{number}", hot.name));
+            caches::warm(server.address, paths)?;
+        }
         let what = load::What::Stored { bytes: hot.bytes, objects: hot.objects };
         cells.add(hot.title, peer.name(), hot.measure(bench, server, peer.name(), &url, what)?);
     }

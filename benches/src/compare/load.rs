@@ -54,9 +54,9 @@ pub(super) fn get(tapectl: &Path, server: &Server, gets: &Gets<'_>) -> Result<Sa
         gets.connections,
         gets.time.as_millis(),
     );
-    let before = server.running.usage();
+    let before = server.usage();
     let report = run(tapectl, &words, server.folder(), gets.time + GRACE, &mut || {})?;
-    let after = server.running.usage();
+    let after = server.usage();
     let class = report.classes.first().ok_or_else(|| problem("reading", &report))?;
     for example in &report.examples {
         eprintln!("  {example}");

@@ -208,14 +208,14 @@ fn measure(bench: &Bench<'_>, server: &Server, ingest: Ingest) -> Result<Loaded>
     let mut seen: Vec<(Instant, Usage, Result<ProcessorTimes>)> = Vec::new();
     let mut look = || {
         if seen.last().is_none_or(|(at, ..)| at.elapsed() > LOOK_EVERY) {
-            seen.push((Instant::now(), server.running.usage(), ProcessorTimes::now()));
+            seen.push((Instant::now(), server.usage(), ProcessorTimes::now()));
         }
     };
     let limit = PREFILL_LIMIT + shape.ramp + shape.time;
     let words = shape.words(server, ingest);
     let report = load::run(tapectl, &words, server.folder(), limit, &mut look)?;
     let (ended, times) = (Instant::now(), ProcessorTimes::now()?);
-    let usage = server.running.usage();
+    let usage = server.usage();
     for example in &report.examples {
         eprintln!("  {example}");
     }

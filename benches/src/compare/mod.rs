@@ -1,9 +1,10 @@
-//! nginx and tapeloop in turn on one machine and disk, every byte verified.
+//! nginx, caches before nginx, and tapeloop in turn on one machine and disk, every byte verified.
 //!
 //! Servers alternate (A B A B): each round starts every peer afresh, fills it, measures its rows
 //! and stops it, so that what the machine does meanwhile hits all of them. Medians and ranges are
 //! over rounds. One generator thread and `--threads` server threads share the machine's cores.
 
+mod caches;
 mod cold;
 mod echo;
 mod fio;
@@ -23,6 +24,7 @@ use crate::cgroup::MemoryCap;
 use crate::error::Result;
 use crate::machine;
 use crate::scratch::{Scratch, require_space};
+use caches::Cache;
 use clap::{Args, ValueEnum};
 use peer::{Peer, Server};
 use quiet::Quiet;
@@ -182,6 +184,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         drop(MemoryCap::create("proof", bench.plan.cold.cap_bytes())?);
     }
     let fio = fio::is_wanted(&bench).then(fio::version).transpose()?;
+    let caches = if caches::is_wanted(&bench) { caches::versions()? } else { Vec::new() };
     let mut cells = Cells::default();
     for round in 1..=bench.plan.rounds {
         bench.hot_rows(round, &mut cells)?;
@@ -200,6 +203,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         date: machine::date(),
         nginx: nginx::version()?,
         fio,
+        caches,
         load_average,
         took_s: begun.elapsed().as_secs(),
         rounds: bench.plan.rounds,
@@ -234,9 +238,15 @@ impl Bench<'_> {
         if !gets && !self.wants(Row::Put) {
             return Ok(());
         }
-        for peer in [Peer::Nginx, Peer::NginxFileCache, Peer::Tapeloop] {
+        let caches = [Cache::Varnish, Cache::TrafficServer].map(Peer::Cached);
+        let peers = [Peer::Nginx, Peer::NginxFileCache].into_iter().chain(caches);
+        for peer in peers.chain([Peer::Tapeloop]) {
             // The file cache is shown in one row of small GETs.
             if peer == Peer::NginxFileCache && !self.wants(Row::SmallGet) {
+                continue;
+            }
+            // Caches are shown in rows of GETs.
+            if matches!(peer, Peer::Cached(_)) && !gets {
                 continue;
             }
             let scratch = Scratch::create(&self.dir, "tapeloop-compare", false)?;
@@ -253,7 +263,7 @@ impl Bench<'_> {
                 },
             )?;
             hot::run(self, round, &server, peer, cells)?;
-            if self.wants(Row::Put) && peer != Peer::NginxFileCache {
+            if self.wants(Row::Put) && matches!(peer, Peer::Nginx | Peer::Tapeloop) {
                 eprintln!("round {round}: 2 MiB PUT: {}", peer.name());
                 put::run_rows(self, &server, peer, cells)?;
             }
@@ -273,7 +283,14 @@ impl Bench<'_> {
     }
 
     fn mix_rows(&self, round: u32, cells: &mut Cells) -> Result<()> {
-        for peer in [Peer::Nginx, Peer::NginxDirect, Peer::Tapeloop] {
+        // One round of every three has the caches: a server takes most of a minute here.
+        let caches: &[Cache] = match workloads::is_in_third(&self.plan, round) {
+            true => &[Cache::Varnish, Cache::TrafficServer],
+            false => &[],
+        };
+        let peers = [Peer::Nginx, Peer::NginxDirect].into_iter();
+        let peers = peers.chain(caches.iter().copied().map(Peer::Cached));
+        for peer in peers.chain([Peer::Tapeloop]) {
             eprintln!("round {round}: mix under a memory cap: {}", peer.name());
             mix::run(self, peer, cells)?;
         }

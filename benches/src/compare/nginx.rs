@@ -56,7 +56,15 @@ fn configuration(peer: Peer, launch: &Launch<'_>, address: SocketAddr) -> String
     let reading = match peer {
         Peer::NginxFileCache => "sendfile on; open_file_cache max=20000 inactive=10m;",
         Peer::NginxDirect => "aio threads; directio 4k; output_buffers 2 512k;",
-        Peer::Nginx | Peer::Tapeloop => "sendfile on;",
+        Peer::Nginx | Peer::Cached(_) | Peer::Tapeloop => "sendfile on;",
+    };
+    // Encoders overwrite playlists and nothing else.
+    let freshness = match peer {
+        Peer::Cached(_) => {
+            "  map $uri $seconds { default 86400; ~\\.m3u8$ 1; }\n  \
+             add_header Cache-Control max-age=$seconds;\n"
+        }
+        _ => "",
     };
     let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -65,7 +73,8 @@ fn configuration(peer: Peer, launch: &Launch<'_>, address: SocketAddr) -> String
     format!(
         "{user}\nworker_processes {threads};\ndaemon off;\npid {folder}/nginx.pid;\n\
          events {{ worker_connections {connections_max}; }}\n\
-         http {{\n{temporary}  access_log off;\n  {reading}\n  tcp_nopush on;\n  tcp_nodelay on;\n\
+         http {{\n{temporary}{freshness}  access_log off;\n  {reading}\n\
+         \x20 tcp_nopush on;\n  tcp_nodelay on;\n\
          \x20 keepalive_timeout 600s;\n  keepalive_requests 1000000000;\n\
          \x20 client_max_body_size 0;\n  client_body_buffer_size 512k;\n\
          \x20 default_type application/octet-stream;\n\

@@ -1,9 +1,11 @@
 //! The servers that are compared, each started afresh in a folder of its own.
 
+use super::caches::{self, Cache, Cached};
 use super::nginx;
 use super::sample::{Cells, Memory};
 use crate::binaries::Binaries;
 use crate::error::Result;
+use crate::proc_fs::Usage;
 use crate::process::Running;
 use crate::tapeloop::{self, Admin, FirstBytes, Tapeloop};
 use std::net::SocketAddr;
@@ -22,6 +24,8 @@ pub(super) enum Peer {
     NginxFileCache,
     /// Direct reads on a thread pool.
     NginxDirect,
+    /// nginx with sendfile, behind a cache in memory.
+    Cached(Cache),
     Tapeloop,
 }
 
@@ -31,6 +35,7 @@ impl Peer {
             Peer::Nginx => "nginx sendfile",
             Peer::NginxFileCache => "nginx open_file_cache",
             Peer::NginxDirect => "nginx directio+threads",
+            Peer::Cached(cache) => caches::name(cache),
             Peer::Tapeloop => "tapeloop",
         }
     }
@@ -52,7 +57,10 @@ pub(super) struct Launch<'a> {
 
 /// A running server.
 pub(super) struct Server {
+    /// What answers; `usage` counts what lies behind it too.
     pub(super) running: Running,
+    /// nginx behind a cache.
+    behind: Option<Running>,
     pub(super) address: SocketAddr,
     folder: PathBuf,
     /// Of tapeloop: the others are asked nothing.
@@ -61,7 +69,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start(peer: Peer, binaries: &Binaries, launch: &Launch<'_>) -> Result<Server> {
-        let (running, address, admin) = match peer {
+        let (running, address, behind, admin) = match peer {
             Peer::Tapeloop => {
                 let mut server = Tapeloop::start(
                     binaries,
@@ -75,19 +83,23 @@ impl Server {
                     },
                 )?;
                 server.wait_listening(START_LIMIT)?;
-                (server.running, server.address, Some(server.admin))
+                (server.running, server.address, None, Some(server.admin))
+            }
+            Peer::Cached(cache) => {
+                let Cached { cache, address, nginx } = caches::start(cache, launch)?;
+                (cache, address, Some(nginx), None)
             }
             nginx => {
                 let (running, address) = nginx::start(nginx, launch)?;
-                (running, address, None)
+                (running, address, None, None)
             }
         };
-        Ok(Server { running, address, folder: launch.folder.to_path_buf(), admin })
+        Ok(Server { running, behind, address, folder: launch.folder.to_path_buf(), admin })
     }
 
     /// A server that keeps nothing.
     pub(super) fn of(running: Running, address: SocketAddr, folder: &Path) -> Server {
-        Server { running, address, folder: folder.to_path_buf(), admin: None }
+        Server { running, behind: None, address, folder: folder.to_path_buf(), admin: None }
     }
 
     /// Folder for logs, on the drive under test.
@@ -105,15 +117,31 @@ impl Server {
         self.admin.map(Admin::first_bytes).transpose()
     }
 
+    /// CPU and memory of all its processes.
+    pub(super) fn usage(&self) -> Usage {
+        let behind = self.behind.as_ref().map(Running::usage).unwrap_or_default();
+        let answering = self.running.usage();
+        Usage {
+            cpu_s: answering.cpu_s + behind.cpu_s,
+            rss_bytes: answering.rss_bytes + behind.rss_bytes,
+            rss_bytes_max: answering.rss_bytes_max + behind.rss_bytes_max,
+            switch_count: answering.switch_count + behind.switch_count,
+        }
+    }
+
     /// Ends it, and notes the most memory it held in its workload.
     pub(super) fn stop(mut self, workload: &str, cells: &mut Cells) -> Result<()> {
         if let Some(admin) = self.admin {
             cells.add_memory(Memory {
                 workload: workload.to_owned(),
-                rss_bytes_max: self.running.usage().rss_bytes_max,
+                rss_bytes_max: self.usage().rss_bytes_max,
                 printed_bytes: admin.memory_printed_bytes()?,
             });
         }
-        self.running.stop(STOP_LIMIT).map(drop)
+        self.running.stop(STOP_LIMIT)?;
+        match &mut self.behind {
+            Some(behind) => behind.stop(STOP_LIMIT).map(drop),
+            None => Ok(()),
+        }
     }
 }

@@ -86,7 +86,7 @@ fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> Result<Samp
     // Nobody pays for what others have left to be written.
     rustix::fs::sync();
     let drive_before = bytes_written_by_drive(server.folder())?;
-    let before = server.running.usage();
+    let before = server.usage();
     let begun = Instant::now();
     let encoders: Vec<io::Result<Encoder>> = std::thread::scope(|scope| {
         let encode = |_| {
@@ -104,7 +104,7 @@ fn run(server: &Server, connections: u64, count: u64, sync: Sync) -> Result<Samp
             .collect()
     });
     let seconds = begun.elapsed().as_secs_f64();
-    let after = server.running.usage();
+    let after = server.usage();
     // What was promised to nobody is written too.
     rustix::fs::sync();
     let drive_bytes = bytes_written_by_drive(server.folder())? - drive_before;

@@ -2,7 +2,7 @@
 
 use super::quiet::Stolen;
 use super::sample::{Cell, Cells, Sample};
-use super::{echo, fio};
+use super::{caches, echo, fio};
 use crate::error::{BenchError, Context, Result};
 use crate::figures::short;
 use serde::Serialize;
@@ -16,6 +16,7 @@ pub(super) struct Report {
     pub(super) date: String,
     pub(super) nginx: String,
     pub(super) fio: Option<String>,
+    pub(super) caches: Vec<String>,
     /// Load of the machine before the run: other work makes figures worse.
     pub(super) load_average: f64,
     pub(super) took_s: u64,
@@ -57,7 +58,8 @@ fn width(name: &str) -> usize {
 impl Report {
     pub(super) fn print(&self) {
         let fio = self.fio.as_ref().map_or(String::new(), |fio| format!("; {fio}"));
-        println!("\n{}; {}{fio}; {}", self.machine, self.nginx, self.date);
+        let caches: String = self.caches.iter().map(|cache| format!("; {cache}")).collect();
+        println!("\n{}; {}{fio}{caches}; {}", self.machine, self.nginx, self.date);
         println!(
             "{} rounds, A B A B; median [min-max]; {} server thread(s), 1 generator thread; load \
              before {:.1}; {} s",
@@ -146,7 +148,8 @@ impl Report {
                 sum(|sample| sample.unsent_count),
             );
         }
-        for (name, note) in [(echo::NAME, echo::NOTE), (fio::NAME, fio::NOTE)] {
+        let notes = [(echo::NAME, echo::NOTE), (fio::NAME, fio::NOTE)];
+        for (name, note) in notes.into_iter().chain(caches::NOTES) {
             if self.cells.of_row(row).any(|cell| cell.peer == name) {
                 println!("  {name}: {note}");
             }

@@ -53,7 +53,7 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
 }
 
 fn measure(server: &Server, attempt: u64, objects: u64) -> Result<Sample> {
-    let before = server.running.usage();
+    let before = server.usage();
     let begun = Instant::now();
     let followed: io::Result<Vec<Followed>> = std::thread::scope(|scope| {
         let upload = |number: u64| {
@@ -66,7 +66,7 @@ fn measure(server: &Server, attempt: u64, objects: u64) -> Result<Sample> {
     });
     let seconds = begun.elapsed().as_secs_f64();
     let followed = followed.context("following uploads")?;
-    let after = server.running.usage();
+    let after = server.usage();
     let mut latencies_ns: Vec<u64> =
         followed.iter().flat_map(|follower| follower.latencies_ns.iter().copied()).collect();
     latencies_ns.sort_unstable();

@@ -21,7 +21,7 @@ mod written;
 
 use super::peer::{self, Launch, Peer, Server};
 use super::sample::Cells;
-use super::{Bench, MIB, Row};
+use super::{Bench, MIB, Plan, Row};
 use crate::error::{Context, Result};
 use crate::scratch::Scratch;
 use std::path::Path;
@@ -78,6 +78,11 @@ const WORKLOADS: [Workload; 11] = [
     workload(Row::Punts, ALONE, When::Every, punts::run),
 ];
 
+/// The first third of the rounds has what takes long.
+pub(super) fn is_in_third(plan: &Plan, round: u32) -> bool {
+    round <= plan.rounds.div_ceil(3)
+}
+
 /// What the workloads need of the machine, told before anything is measured.
 pub(super) fn require(bench: &Bench<'_>) -> Result<()> {
     match bench.wants(Row::Punts) {
@@ -91,7 +96,7 @@ pub(super) fn run(bench: &Bench<'_>, round: u32, cells: &mut Cells) -> Result<()
     if bench.args.quick && round > 1 {
         return Ok(());
     }
-    let is_in_third = round <= bench.plan.rounds.div_ceil(3);
+    let is_in_third = is_in_third(&bench.plan, round);
     for workload in &WORKLOADS {
         let is_due = match workload.when {
             When::Every => true,

@@ -88,7 +88,7 @@ impl Pair {
         let (tapectl, address) = (&bench.binaries.tapectl, server.address.to_string());
         let place = (address.as_str(), server.folder());
         let times_before = ProcessorTimes::now()?;
-        let before = server.running.usage();
+        let before = server.usage();
         let clock_before = server.first_bytes()?;
         let slices: Result<Vec<Vec<LoadClass>>> =
             (0..self.slices).map(|_| self.slice(tapectl, place)).collect();
@@ -97,7 +97,7 @@ impl Pair {
             let of_size: Vec<LoadClass> = slices.iter().map(|slice| slice[at].clone()).collect();
             LoadClass::of_slices(&of_size).expect("at least one slice")
         };
-        let after = server.running.usage();
+        let after = server.usage();
         Ok(PairSeen {
             classes: vec![size(0), size(1)],
             cpu_s: after.cpu_s - before.cpu_s,

@@ -102,9 +102,9 @@ impl Reading {
     }
 
     fn run_once(&self, bench: &Bench<'_>, server: &Server) -> Result<Seen> {
-        let before = server.running.usage();
+        let before = server.usage();
         let class = self.load(&bench.binaries.tapectl, &self.url(server), server.folder())?;
-        Ok(Seen { class, before, usage: server.running.usage() })
+        Ok(Seen { class, before, usage: server.usage() })
     }
 
     /// Reads beside another reading, with logs in a folder of its own. Of the CPU nobody knows
