@@ -34,6 +34,20 @@ use std::time::{Duration, Instant};
 use table::Report;
 
 const MIB: u64 = 1 << 20;
+const HOT_PEERS: [Peer; 5] = [
+    Peer::Nginx,
+    Peer::NginxFileCache,
+    Peer::Cached(Cache::Varnish),
+    Peer::Cached(Cache::TrafficServer),
+    Peer::Tapeloop,
+];
+const MIX_PEERS: [Peer; 5] = [
+    Peer::Nginx,
+    Peer::NginxDirect,
+    Peer::Cached(Cache::Varnish),
+    Peer::Cached(Cache::TrafficServer),
+    Peer::Tapeloop,
+];
 
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
@@ -238,9 +252,7 @@ impl Bench<'_> {
         if !gets && !self.wants(Row::Put) {
             return Ok(());
         }
-        let caches = [Cache::Varnish, Cache::TrafficServer].map(Peer::Cached);
-        let peers = [Peer::Nginx, Peer::NginxFileCache].into_iter().chain(caches);
-        for peer in peers.chain([Peer::Tapeloop]) {
+        for peer in HOT_PEERS {
             // The file cache is shown in one row of small GETs.
             if peer == Peer::NginxFileCache && !self.wants(Row::SmallGet) {
                 continue;
@@ -283,14 +295,11 @@ impl Bench<'_> {
     }
 
     fn mix_rows(&self, round: u32, cells: &mut Cells) -> Result<()> {
-        // One round of every three has the caches: a server takes most of a minute here.
-        let caches: &[Cache] = match workloads::is_in_third(&self.plan, round) {
-            true => &[Cache::Varnish, Cache::TrafficServer],
-            false => &[],
-        };
-        let peers = [Peer::Nginx, Peer::NginxDirect].into_iter();
-        let peers = peers.chain(caches.iter().copied().map(Peer::Cached));
-        for peer in peers.chain([Peer::Tapeloop]) {
+        for peer in MIX_PEERS {
+            // A server takes most of a minute here.
+            if matches!(peer, Peer::Cached(_)) && !workloads::is_in_third(&self.plan, round) {
+                continue;
+            }
             eprintln!("round {round}: mix under a memory cap: {}", peer.name());
             mix::run(self, peer, cells)?;
         }

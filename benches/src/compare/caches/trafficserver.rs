@@ -5,6 +5,8 @@
 use super::Launch;
 use crate::error::{BenchError, Context, Result};
 use crate::process::{Running, StartOptions};
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -70,6 +72,7 @@ pub(super) fn start(
     for (name, text) in files {
         write(&root.join(name), &text)?;
     }
+    write_zeros(&root.join("disk/cache.db"), disk_bytes)?;
     let args = [format!("--run-root={}", run_root.display())];
     let options = StartOptions {
         cgroup: launch.cgroup,
@@ -111,6 +114,17 @@ fn records(launch: &Launch<'_>, address: SocketAddr) -> String {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).context(format!("writing {}", path.display()))
+}
+
+/// It writes past the page cache and waits for the drive each time (O_DSYNC). Where the file system
+/// has yet to give it blocks, each of its writes would wait for all that nginx has left to be
+/// written.
+fn write_zeros(path: &Path, bytes: u64) -> Result<()> {
+    let written = File::create(path).and_then(|mut file| {
+        io::copy(&mut io::repeat(0).take(bytes), &mut file)?;
+        file.sync_all()
+    });
+    written.context(format!("writing {}", path.display()))
 }
 
 #[cfg(test)]
