@@ -94,9 +94,12 @@ struct RawGet {
     /// Connections, each with one request at a time.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     connections: u32,
-    /// How long to go on.
+    /// Measured time.
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     duration: Duration,
+    /// Time under the same load before that; of it only errors count.
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    ramp: Duration,
     /// Requests per second over all connections, by the clock [default: as fast as answered].
     #[arg(long)]
     rate: Option<f64>,
@@ -207,12 +210,9 @@ impl RawMedia {
 
 impl RawGet {
     fn validate(self) -> Result<GetPlan, ToolError> {
-        in_range(
-            "--duration",
-            self.duration,
-            Duration::from_millis(100),
-            Duration::from_secs(7 * 86_400),
-        )?;
+        let longest = Duration::from_secs(7 * 86_400);
+        in_range("--duration", self.duration, Duration::from_millis(100), longest)?;
+        in_range("--ramp", self.ramp, Duration::ZERO, longest)?;
         if self.objects > 1 && self.bytes.is_none() {
             return Err(refuse(
                 "--objects",
@@ -224,6 +224,7 @@ impl RawGet {
             target: Target::parse(&self.url)?,
             connections: self.connections as usize,
             duration: self.duration,
+            ramp: self.ramp,
             pace: PaceOptions { rate: checked_rate(self.rate)?, spin: self.spin },
             object_count: self.objects,
             bytes: self.bytes,

@@ -40,6 +40,7 @@ pub(crate) struct GetPlan {
     pub(crate) target: Target,
     pub(crate) connections: usize,
     pub(crate) duration: Duration,
+    pub(crate) ramp: Duration,
     pub(crate) pace: PaceOptions,
     /// Number of objects `{n}` stands for.
     pub(crate) object_count: u64,

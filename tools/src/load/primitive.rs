@@ -3,7 +3,9 @@
 //! next request when the last has ended.
 
 use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
+use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
@@ -30,13 +32,13 @@ pub(crate) fn get(plan: &GetPlan) -> Result<Outcome, ToolError> {
         words(plan.pace),
         plan.duration,
     ));
-    let start = Instant::now();
-    let span = Span { start, measure: start, end: start + plan.duration };
+    let start = Start { all: Barrier::new(plan.threads), at: OnceLock::new() };
     let bar = progress::clock(format!("reading for {:?}", plan.duration));
     let recorder =
-        on_threads(plan.threads, |thread, shared| get_thread(plan, thread, span, shared))?;
+        on_threads(plan.threads, |thread, shared| get_thread(plan, thread, &start, shared))?;
     bar.finish_and_clear();
-    report::print(recorder.report(start.elapsed(), cpu_seconds()), plan.json)
+    let measured = start.wait_over().elapsed().saturating_sub(plan.ramp);
+    report::print(recorder.report(measured, cpu_seconds()), plan.json)
 }
 
 /// Runs `tapectl load put`.
@@ -63,6 +65,27 @@ fn words(pace: PaceOptions) -> String {
     pace.rate.map_or("as fast as answered".to_owned(), |rate| format!("{rate} requests per second"))
 }
 
+/// The moment from which requests are due: that at which all connections of all threads are open
+/// and have had an answer. What a server does with many new connections at once is no latency of
+/// connections that are kept.
+struct Start {
+    all: Barrier,
+    at: OnceLock<Instant>,
+}
+
+impl Start {
+    /// Waits for the other threads.
+    fn wait(&self) -> Instant {
+        self.all.wait();
+        self.wait_over()
+    }
+
+    /// The same for who need not wait any more.
+    fn wait_over(&self) -> Instant {
+        *self.at.get_or_init(Instant::now)
+    }
+}
+
 /// What a GET is compared with.
 enum Expected {
     /// Objects made by `tapectl load put`: content follows from the path.
@@ -74,26 +97,21 @@ enum Expected {
 async fn get_thread(
     plan: &GetPlan,
     thread: usize,
-    span: Span,
+    start: &Start,
     shared: Shared,
 ) -> Result<(), ToolError> {
-    let expected = match plan.bytes {
-        Some(bytes) => Expected::Made { bytes },
-        None => Expected::Same { body: first_body(plan).await? },
-    };
-    let expected = Rc::new(expected);
-    let pace =
-        Pace::new(plan.pace, thread, plan.threads, span.start).map_err(ToolError::Runtime)?;
+    let opened = open(plan, thread, &shared).await;
+    // The others wait for this thread also when it has failed.
+    let start = start.wait();
+    let (expected, clients) = opened?;
+    let measure = start + plan.ramp;
+    let span = Span { start, measure, end: measure + plan.duration };
+    let pace = Pace::new(plan.pace, thread, plan.threads, start).map_err(ToolError::Runtime)?;
     let mut actors = Vec::new();
-    for index in (thread..plan.connections).step_by(plan.threads) {
-        let connection = get_connection(
-            plan.clone(),
-            index,
-            pace.clone(),
-            span,
-            Rc::clone(&expected),
-            Rc::clone(&shared),
-        );
+    let open = Rc::new(Cell::new(clients.len()));
+    let common = Common { pace: pace.clone(), span, open, expected, shared: Rc::clone(&shared) };
+    for (index, client) in clients {
+        let connection = get_connection(plan.clone(), index, client, common.clone());
         actors.push(tokio::task::spawn_local(connection));
     }
     join(actors).await?;
@@ -101,6 +119,38 @@ async fn get_thread(
         shared.borrow_mut().unsent(Class::Get, due, span.end);
     }
     Ok(())
+}
+
+/// The connections of a thread with their numbers, each after a first GET, and what every body is
+/// compared with.
+async fn open(
+    plan: &GetPlan,
+    thread: usize,
+    shared: &Shared,
+) -> Result<(Rc<Expected>, Vec<(usize, Client)>), ToolError> {
+    let expected = Rc::new(match plan.bytes {
+        Some(bytes) => Expected::Made { bytes },
+        None => Expected::Same { body: first_body(plan).await? },
+    });
+    let mut opening = Vec::new();
+    for index in (thread..plan.connections).step_by(plan.threads) {
+        let mut client = client(&plan.target, plan.timeout);
+        let path = object_path(&plan.target.path, index as u64 % plan.object_count.max(1));
+        let (expected, shared) = (Rc::clone(&expected), Rc::clone(shared));
+        opening.push(tokio::task::spawn_local(async move {
+            let sent = Due::sent_now(Instant::now());
+            let result = expected.get(&mut client, &path).await;
+            if result.is_err() {
+                shared.borrow_mut().ended(Class::Get, sent, &path, &result);
+            }
+            (index, client)
+        }));
+    }
+    let mut clients = Vec::with_capacity(opening.len());
+    for client in opening {
+        clients.push(client.await.map_err(|error| ToolError::Runtime(io::Error::other(error)))?);
+    }
+    Ok((expected, clients))
 }
 
 async fn first_body(plan: &GetPlan) -> Result<Vec<u8>, ToolError> {
@@ -120,15 +170,24 @@ async fn first_body(plan: &GetPlan) -> Result<Vec<u8>, ToolError> {
     Ok(body)
 }
 
+/// What the connections of a thread have in common.
+#[derive(Clone)]
+struct Common {
+    pace: Pace,
+    span: Span,
+    /// Connections that still have requests to send or answers to get.
+    open: Rc<Cell<usize>>,
+    expected: Rc<Expected>,
+    shared: Shared,
+}
+
 async fn get_connection(
     plan: GetPlan,
     index: usize,
-    pace: Pace,
-    span: Span,
-    expected: Rc<Expected>,
-    shared: Shared,
+    mut client: Client,
+    common: Common,
 ) -> Result<(), ToolError> {
-    let mut client = client(&plan.target, plan.timeout);
+    let Common { pace, span, open, expected, shared } = common;
     let mut random = mix(plan.seed ^ index as u64);
     let mut path = object_path(&plan.target.path, 0);
     while let Some(due) = pace.next(Some(span.end)).await.map_err(ToolError::Runtime)? {
@@ -137,13 +196,27 @@ async fn get_connection(
             path = object_path(&plan.target.path, random % plan.object_count);
         }
         let sent = Due::sent_now(due);
-        let result = match &*expected {
-            Expected::Made { bytes } => get_checked(&mut client, &path, *bytes).await,
-            Expected::Same { body } => get_same(&mut client, &path, body).await,
-        };
-        shared.borrow_mut().ended(Class::Get, sent, &path, &result);
+        let result = expected.get(&mut client, &path).await;
+        if span.measures(due) || result.is_err() {
+            shared.borrow_mut().ended(Class::Get, sent, &path, &result);
+        }
+    }
+    // The last answers find the processor as awake as the others did.
+    open.set(open.get() - 1);
+    while plan.pace.spin && open.get() > 0 {
+        tokio::task::yield_now().await;
     }
     Ok(())
+}
+
+impl Expected {
+    /// Reads an object and compares it.
+    async fn get(&self, client: &mut Client, path: &str) -> Result<u64, RequestError> {
+        match self {
+            Expected::Made { bytes } => get_checked(client, path, *bytes).await,
+            Expected::Same { body } => get_same(client, path, body).await,
+        }
+    }
 }
 
 async fn get_same(client: &mut Client, path: &str, body: &[u8]) -> Result<u64, RequestError> {
@@ -221,7 +294,7 @@ async fn join(
     actors: Vec<tokio::task::JoinHandle<Result<(), ToolError>>>,
 ) -> Result<(), ToolError> {
     for actor in actors {
-        actor.await.map_err(|error| ToolError::Runtime(std::io::Error::other(error)))??;
+        actor.await.map_err(|error| ToolError::Runtime(io::Error::other(error)))??;
     }
     Ok(())
 }
