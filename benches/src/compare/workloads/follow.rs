@@ -12,6 +12,7 @@ use super::super::sample::{Cells, Sample};
 use super::Stage;
 use crate::error::{BenchError, Context, Result};
 use crate::figures::quantile;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +28,7 @@ const CHUNK_EVERY: Duration = Duration::from_millis(50);
 const ASK_EVERY: Duration = Duration::from_millis(1);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What one follower has seen.
+/// What the followers of an upload have seen.
 #[derive(Default)]
 struct Followed {
     latencies_ns: Vec<u64>,
@@ -62,7 +63,7 @@ fn measure(server: &Server, attempt: u64, objects: u64) -> Result<Sample> {
         };
         let threads: Vec<_> = (0..UPLOADS).map(upload).collect();
         let ended = threads.into_iter().map(|thread| thread.join().expect("no upload panics"));
-        ended.collect::<io::Result<Vec<_>>>().map(|each| each.into_iter().flatten().collect())
+        ended.collect()
     });
     let seconds = begun.elapsed().as_secs_f64();
     let followed = followed.context("following uploads")?;
@@ -102,22 +103,17 @@ struct Pushed {
 }
 
 /// Pushes one object after the other, with its followers.
-fn upload(address: SocketAddr, name: &str, number: u64, objects: u64) -> io::Result<Vec<Followed>> {
+fn upload(address: SocketAddr, name: &str, number: u64, objects: u64) -> io::Result<Followed> {
     let slots = (0..objects as usize * CHUNKS).map(|_| AtomicU64::new(0)).collect();
     let pushed = Pushed { since: Instant::now(), at_ns: slots };
-    let (ready, readies) = channel();
+    let (ready, is_ready) = channel();
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..FOLLOWERS)
-            .map(|_| {
-                let ready = ready.clone();
-                scope.spawn(|| follow(address, name, objects, &pushed, ready))
-            })
-            .collect();
+        let pushed = &pushed;
+        let thread = scope.spawn(move || follow(address, name, objects, pushed, &ready));
         // Uploads do not push at the same moment.
         let phase = CHUNK_EVERY / UPLOADS as u32 * number as u32;
-        let encoded = encode(address, name, objects, phase, &pushed, &readies);
-        let followed: io::Result<Vec<Followed>> =
-            threads.into_iter().map(|thread| thread.join().expect("no follower panics")).collect();
+        let encoded = encode(address, name, objects, phase, pushed, &is_ready);
+        let followed = thread.join().expect("no follower panics");
         encoded.and(followed)
     })
 }
@@ -128,7 +124,7 @@ fn encode(
     objects: u64,
     phase: Duration,
     pushed: &Pushed,
-    readies: &Receiver<()>,
+    is_ready: &Receiver<()>,
 ) -> io::Result<()> {
     let mut connection = Connection::open(address)?;
     for object in 0..objects {
@@ -149,10 +145,8 @@ fn encode(
             slot.store(pushed.since.elapsed().as_nanos() as u64, Ordering::Release);
             connection.write(&framed)?;
             if at == 0 {
-                for _ in 0..FOLLOWERS {
-                    let waited = readies.recv_timeout(TIMEOUT);
-                    waited.map_err(|error| io::Error::other(format!("a follower: {error}")))?;
-                }
+                let waited = is_ready.recv_timeout(TIMEOUT);
+                waited.map_err(|error| io::Error::other(format!("followers: {error}")))?;
                 begun = Instant::now() + phase;
             }
         }
@@ -165,40 +159,147 @@ fn encode(
     Ok(())
 }
 
+/// All followers of an upload, on one thread: as many threads would wait for each other's turn.
 fn follow(
     address: SocketAddr,
     name: &str,
     objects: u64,
     pushed: &Pushed,
-    ready: Sender<()>,
+    ready: &Sender<()>,
 ) -> io::Result<Followed> {
-    let mut connection = Connection::open(address)?;
+    let mut probe = Connection::open(address)?;
+    let open = |_| Follower::open(address);
+    let mut followers: Vec<Follower> = (0..FOLLOWERS).map(open).collect::<io::Result<_>>()?;
     let mut followed = Followed::default();
     for object in 0..objects {
-        connection.ask_until_there(address, &path(name, object))?;
-        let mut received = Vec::with_capacity(CHUNKS * CHUNK_LEN);
-        let mut seen = 0;
-        while connection.chunk(&mut received)? {
-            let now_ns = pushed.since.elapsed().as_nanos() as u64;
-            while received.len() >= (seen + 1) * CHUNK_LEN {
-                let at_ns = pushed.at_ns.get(object as usize * CHUNKS + seen);
-                let at_ns = at_ns.map_or(0, |at_ns| at_ns.load(Ordering::Acquire));
-                match seen {
-                    // The encoder goes on when all its followers are there.
-                    0 => ready.send(()).map_err(|error| io::Error::other(error.to_string()))?,
-                    _ => followed.latencies_ns.push(now_ns.saturating_sub(at_ns)),
+        let path = path(name, object);
+        probe.ask_until_there(address, &path)?;
+        followers.iter_mut().try_for_each(|follower| follower.ask(address, &path))?;
+        let mut is_told = false;
+        while followers.iter().any(|follower| !follower.has_ended) {
+            wait_readable(&followers)?;
+            for follower in followers.iter_mut().filter(|follower| !follower.has_ended) {
+                follower.read()?;
+                let now_ns = pushed.since.elapsed().as_nanos() as u64;
+                while follower.received.len() >= (follower.seen + 1) * CHUNK_LEN {
+                    let at_ns = &pushed.at_ns[object as usize * CHUNKS + follower.seen];
+                    // The first only tells that they are there.
+                    if follower.seen > 0 {
+                        let at_ns = at_ns.load(Ordering::Acquire);
+                        followed.latencies_ns.push(now_ns.saturating_sub(at_ns));
+                    }
+                    follower.seen += 1;
                 }
-                seen += 1;
+            }
+            // The encoder goes on when all its followers are there.
+            if !is_told && followers.iter().all(|follower| follower.seen > 0) {
+                ready.send(()).map_err(|error| io::Error::other(error.to_string()))?;
+                is_told = true;
             }
         }
         let expected: Vec<u8> = (0..CHUNKS).flat_map(|at| chunk(name, object, at)).collect();
-        if received != expected {
-            let cause = format!("{} bytes of {} or wrong ones", received.len(), expected.len());
-            return Err(io::Error::other(cause));
+        for follower in &followers {
+            if follower.received != expected {
+                let (got, expected) = (follower.received.len(), expected.len());
+                let cause = format!("{got} bytes of {expected}, or wrong ones");
+                return Err(io::Error::other(cause));
+            }
+            followed.bytes_verified += expected.len() as u64;
         }
-        followed.bytes_verified += received.len() as u64;
     }
     Ok(followed)
+}
+
+fn wait_readable(followers: &[Follower]) -> io::Result<()> {
+    let waiting = followers.iter().filter(|follower| !follower.has_ended);
+    let mut polled: Vec<PollFd<'_>> =
+        waiting.map(|follower| PollFd::new(&follower.stream, PollFlags::IN)).collect();
+    let limit = Timespec { tv_sec: TIMEOUT.as_secs() as i64, tv_nsec: 0 };
+    match poll(&mut polled, Some(&limit))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A kept connection whose answer is taken as it comes.
+struct Follower {
+    stream: TcpStream,
+    /// Received and not yet understood.
+    pending: Vec<u8>,
+    is_in_body: bool,
+    has_ended: bool,
+    /// Of the body.
+    received: Vec<u8>,
+    /// Whole chunks of the encoder's among it.
+    seen: usize,
+}
+
+impl Follower {
+    fn open(address: SocketAddr) -> io::Result<Follower> {
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok(Follower::of(stream))
+    }
+
+    fn of(stream: TcpStream) -> Follower {
+        let (pending, received) = (Vec::new(), Vec::new());
+        Follower { stream, pending, is_in_body: false, has_ended: false, received, seen: 0 }
+    }
+
+    fn ask(&mut self, address: SocketAddr, path: &str) -> io::Result<()> {
+        assert!(self.pending.is_empty(), "the answer before has been read to its end");
+        (self.is_in_body, self.has_ended, self.seen) = (false, false, 0);
+        self.received.clear();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        // So little fits a socket in which nothing waits.
+        self.stream.write_all(head.as_bytes())
+    }
+
+    /// Takes what is there.
+    fn read(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 2 * CHUNK_LEN];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.pending.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.understand()
+    }
+
+    /// Takes the head, and every chunk of the body that is whole (RFC 9112, section 7.1).
+    fn understand(&mut self) -> io::Result<()> {
+        let find = |bytes: &[u8], end: &[u8]| bytes.windows(end.len()).position(|some| some == end);
+        if !self.is_in_body {
+            let Some(end) = find(&self.pending, b"\r\n\r\n") else { return Ok(()) };
+            let head = String::from_utf8_lossy(&self.pending[..end]).to_ascii_lowercase();
+            if !head.starts_with("http/1.1 200") || !head.contains("transfer-encoding: chunked") {
+                return Err(io::Error::other(format!("not followed: {head:?}")));
+            }
+            self.pending.drain(..end + 4);
+            self.is_in_body = true;
+        }
+        while let Some(end) = find(&self.pending, b"\r\n") {
+            let line = String::from_utf8_lossy(&self.pending[..end]).into_owned();
+            let len = usize::from_str_radix(&line, 16)
+                .map_err(|error| io::Error::other(format!("a chunk of {line:?}: {error}")))?;
+            let Some(rest) = self.pending.get(end + 2..end + 2 + len + 2) else { break };
+            let (data, after) = rest.split_at(len);
+            if after != b"\r\n" {
+                return Err(io::Error::other(format!("after a chunk: {after:?}")));
+            }
+            self.received.extend_from_slice(data);
+            self.pending.drain(..end + 2 + len + 2);
+            if len == 0 {
+                self.has_ended = true;
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn path(name: &str, object: u64) -> String {
@@ -211,7 +312,7 @@ fn chunk(name: &str, object: u64, at: usize) -> Vec<u8> {
     line.bytes().cycle().take(CHUNK_LEN).collect()
 }
 
-/// A kept connection on which answers are read as they come.
+/// A kept connection that waits for its answers.
 struct Connection {
     stream: BufReader<TcpStream>,
 }
@@ -229,21 +330,21 @@ impl Connection {
         self.stream.get_mut().write_all(bytes)
     }
 
-    /// Asks again and again; returns after the head of the first answer that is an object's.
+    /// Asks again and again until an answer is an object's.
     fn ask_until_there(&mut self, address: SocketAddr, path: &str) -> io::Result<()> {
         let asked = Instant::now();
         loop {
-            self.write(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
+            self.write(format!("HEAD {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
             match self.head()? {
-                (200, None) => return Ok(()),
-                (404, len) if asked.elapsed() < TIMEOUT => self.skip(len.unwrap_or(0))?,
+                (200, _) => return Ok(()),
+                (404, _) if asked.elapsed() < TIMEOUT => {}
                 (status, _) => return Err(io::Error::other(format!("status {status}: {path}"))),
             }
             std::thread::sleep(ASK_EVERY);
         }
     }
 
-    /// The status, and the length of what follows unless it comes in chunks.
+    /// The status, and the length of what follows.
     fn head(&mut self) -> io::Result<(u16, Option<usize>)> {
         let wrong = |line: &str| io::Error::other(format!("a head with {line:?}"));
         let first = self.line()?;
@@ -267,26 +368,54 @@ impl Connection {
         self.stream.read_exact(&mut rest)
     }
 
-    /// Adds the next chunk of a body (RFC 9112, section 7.1); false after the last.
-    fn chunk(&mut self, received: &mut Vec<u8>) -> io::Result<bool> {
-        let line = self.line()?;
-        let len = usize::from_str_radix(&line, 16)
-            .map_err(|error| io::Error::other(format!("a chunk of {line:?}: {error}")))?;
-        let begin = received.len();
-        received.resize(begin + len, 0);
-        self.stream.read_exact(&mut received[begin..])?;
-        match self.line()?.as_str() {
-            "" => Ok(len > 0),
-            rest => Err(io::Error::other(format!("after a chunk: {rest:?}"))),
-        }
-    }
-
     fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         match line.strip_suffix("\r\n") {
             Some(line) => Ok(line.to_owned()),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_followed_body_is_understood_however_it_is_cut() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+            5\r\nab\r\nc\r\n3\r\ndef\r\n0\r\n\r\n";
+        for cut in 0..answer.len() {
+            let stream = TcpStream::connect(address).expect("listening");
+            let mut follower = Follower::of(stream);
+            follower.pending.extend_from_slice(&answer[..cut]);
+            follower.understand().expect("the first part");
+            assert!(!follower.has_ended && b"ab\r\ncdef".starts_with(&follower.received));
+            follower.pending.extend_from_slice(&answer[cut..]);
+            follower.understand().expect("the rest");
+            assert_eq!((follower.has_ended, follower.pending.len()), (true, 0), "cut at {cut}");
+            assert_eq!(follower.received, b"ab\r\ncdef");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_followed_body_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        for wrong in [
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno\r\nabc",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n",
+        ] {
+            let stream = TcpStream::connect(address).expect("listening");
+            let mut follower = Follower::of(stream);
+            follower.pending.extend_from_slice(wrong.as_bytes());
+            assert!(follower.understand().is_err(), "{wrong:?}");
         }
     }
 }
