@@ -25,6 +25,8 @@ pub(super) struct Reading {
     pub(super) rate: Option<f64>,
     /// The generator has a processor of its own and never lets it sleep.
     pub(super) spin: bool,
+    /// Under the same load before the time that is measured.
+    pub(super) ramp: Duration,
     pub(super) time: Duration,
 }
 
@@ -43,6 +45,7 @@ pub(super) const SMALL: Reading = Reading {
     connections: 64,
     rate: None,
     spin: false,
+    ramp: Duration::ZERO,
     time: WARM,
 };
 
@@ -54,6 +57,7 @@ pub(super) const LARGE: Reading = Reading {
     connections: 8,
     rate: None,
     spin: false,
+    ramp: Duration::ZERO,
     time: WARM,
 };
 
@@ -85,20 +89,14 @@ impl Reading {
         bench.quiet.measured(&what, quiet::ATTEMPTS_MAX, || self.run_once(bench, server))
     }
 
-    /// Reads in slices, one after the other: one window with the medians of their latencies.
-    pub(super) fn run_slices(
+    /// Reads in windows, one after the other.
+    pub(super) fn run_windows(
         &self,
         bench: &Bench<'_>,
         server: &Server,
-        slices: u32,
-    ) -> Result<Seen> {
-        let seen: Result<Vec<Seen>> = (0..slices).map(|_| self.run(bench, server)).collect();
-        let seen = seen?;
-        let classes: Vec<LoadClass> = seen.iter().map(|slice| slice.class.clone()).collect();
-        let (first, last) = (seen.first(), seen.last());
-        let (Some(first), Some(last)) = (first, last) else { panic!("a window has slices") };
-        let class = LoadClass::of_slices(&classes).expect("a window has slices");
-        Ok(Seen { class, before: first.before, usage: last.usage })
+        windows: u32,
+    ) -> Result<Vec<LoadClass>> {
+        (0..windows).map(|_| Ok(self.run(bench, server)?.class)).collect()
     }
 
     fn run_once(&self, bench: &Bench<'_>, server: &Server) -> Result<Seen> {
@@ -128,11 +126,13 @@ impl Reading {
             objects => format!("--bytes {} --objects {objects}", self.bytes),
         };
         let words = format!(
-            "load get --url {url} {what} --connections {} --duration {}ms {pace} --json",
+            "load get --url {url} {what} --connections {} --ramp {}ms --duration {}ms {pace} \
+             --json",
             self.connections,
+            self.ramp.as_millis(),
             self.time.as_millis(),
         );
-        let report = load::run(tapectl, &words, logs, self.time + GRACE, &mut || {})?;
+        let report = load::run(tapectl, &words, logs, self.ramp + self.time + GRACE, &mut || {})?;
         only_class(report)
     }
 }

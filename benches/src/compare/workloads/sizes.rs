@@ -4,7 +4,7 @@ use super::super::peer::Peer;
 use super::super::sample::Cells;
 use super::super::{Bench, MIB};
 use super::Stage;
-use super::reading::Reading;
+use super::reading::{LARGE, Reading};
 use crate::error::Result;
 
 /// Together the objects of a size fit the arena twice.
@@ -29,10 +29,8 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
             name: "sized",
             bytes,
             objects: (TOTAL_BYTES_MAX / bytes).min(OBJECTS_MAX),
-            connections: 8,
-            rate: None,
-            spin: false,
             time: bench.plan.probe_time,
+            ..LARGE
         };
         reading.warm(bench, &stage.server)?;
         let seen = reading.run(bench, &stage.server)?;
