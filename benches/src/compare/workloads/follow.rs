@@ -14,6 +14,7 @@ use crate::error::{BenchError, Context, Result};
 use crate::figures::quantile;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::mem;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -28,11 +29,12 @@ const CHUNK_EVERY: Duration = Duration::from_millis(50);
 const ASK_EVERY: Duration = Duration::from_millis(1);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the followers of an upload have seen.
-#[derive(Default)]
+/// What the followers of one encoder's uploads have seen.
 struct Followed {
+    name: String,
     latencies_ns: Vec<u64>,
-    bytes_verified: u64,
+    /// What each has received, by object.
+    bodies: Vec<(u64, Vec<u8>)>,
 }
 
 pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()> {
@@ -59,7 +61,7 @@ fn measure(server: &Server, attempt: u64, objects: u64) -> Result<Sample> {
     let followed: io::Result<Vec<Followed>> = std::thread::scope(|scope| {
         let upload = |number: u64| {
             let name = format!("{attempt}-{number}");
-            scope.spawn(move || upload(server.address, &name, number, objects))
+            scope.spawn(move || upload(server.address, &name, number, objects, begun))
         };
         let threads: Vec<_> = (0..UPLOADS).map(upload).collect();
         let ended = threads.into_iter().map(|thread| thread.join().expect("no upload panics"));
@@ -77,7 +79,8 @@ fn measure(server: &Server, attempt: u64, objects: u64) -> Result<Sample> {
         return Err(BenchError::Answer { what: "following uploads".to_owned(), cause });
     }
     let us = |share| quantile(&latencies_ns, share) as f64 / 1e3;
-    let bytes_verified = followed.iter().map(|follower| follower.bytes_verified).sum();
+    let verified: io::Result<u64> = followed.iter().map(Followed::verified).sum();
+    let bytes_verified = verified.context("what followers have received")?;
     let sample = Sample {
         requests_per_s: expected as f64 / seconds,
         bytes_per_s: bytes_verified as f64 / seconds,
@@ -96,6 +99,24 @@ fn measure(server: &Server, attempt: u64, objects: u64) -> Result<Sample> {
     Ok(sample.with_cost(&before, &after))
 }
 
+impl Followed {
+    /// How many bytes have been received, every one as it was pushed. Asked when all have ended:
+    /// meanwhile it would take the processors from those who wait.
+    fn verified(&self) -> io::Result<u64> {
+        let mut bytes_verified = 0;
+        for (object, received) in &self.bodies {
+            let expected = (0..CHUNKS).map(|at| chunk(&self.name, *object, at));
+            if !received.chunks(CHUNK_LEN).eq(expected) {
+                let (name, got) = (path(&self.name, *object), received.len());
+                let cause = format!("{name}: {got} bytes of {}, or wrong ones", CHUNKS * CHUNK_LEN);
+                return Err(io::Error::other(cause));
+            }
+            bytes_verified += received.len() as u64;
+        }
+        Ok(bytes_verified)
+    }
+}
+
 /// When each chunk of each object was pushed, in ns since a common moment.
 struct Pushed {
     since: Instant,
@@ -103,14 +124,20 @@ struct Pushed {
 }
 
 /// Pushes one object after the other, with its followers.
-fn upload(address: SocketAddr, name: &str, number: u64, objects: u64) -> io::Result<Followed> {
+fn upload(
+    address: SocketAddr,
+    name: &str,
+    number: u64,
+    objects: u64,
+    since: Instant,
+) -> io::Result<Followed> {
     let slots = (0..objects as usize * CHUNKS).map(|_| AtomicU64::new(0)).collect();
-    let pushed = Pushed { since: Instant::now(), at_ns: slots };
+    let pushed = Pushed { since, at_ns: slots };
     let (ready, is_ready) = channel();
     std::thread::scope(|scope| {
         let pushed = &pushed;
         let thread = scope.spawn(move || follow(address, name, objects, pushed, &ready));
-        // Uploads do not push at the same moment.
+        // Uploads do not push at the same moment: all have one clock, and each its part of a beat.
         let phase = CHUNK_EVERY / UPLOADS as u32 * number as u32;
         let encoded = encode(address, name, objects, phase, pushed, &is_ready);
         let followed = thread.join().expect("no follower panics");
@@ -147,7 +174,7 @@ fn encode(
             if at == 0 {
                 let waited = is_ready.recv_timeout(TIMEOUT);
                 waited.map_err(|error| io::Error::other(format!("followers: {error}")))?;
-                begun = Instant::now() + phase;
+                begun = pushed.since + beat_before(pushed.since.elapsed(), phase);
             }
         }
         connection.write(b"0\r\n\r\n")?;
@@ -157,6 +184,12 @@ fn encode(
         }
     }
     Ok(())
+}
+
+/// The last moment before `now` at which an upload of this phase has a chunk due.
+fn beat_before(now: Duration, phase: Duration) -> Duration {
+    let beats = now.saturating_sub(phase).as_nanos() / CHUNK_EVERY.as_nanos();
+    phase + CHUNK_EVERY * u32::try_from(beats).expect("a bench ends within a day")
 }
 
 /// All followers of an upload, on one thread: as many threads would wait for each other's turn.
@@ -170,7 +203,8 @@ fn follow(
     let mut probe = Connection::open(address)?;
     let open = |_| Follower::open(address);
     let mut followers: Vec<Follower> = (0..FOLLOWERS).map(open).collect::<io::Result<_>>()?;
-    let mut followed = Followed::default();
+    let (latencies_ns, bodies) = (Vec::new(), Vec::new());
+    let mut followed = Followed { name: name.to_owned(), latencies_ns, bodies };
     for object in 0..objects {
         let path = path(name, object);
         probe.ask_until_there(address, &path)?;
@@ -197,15 +231,8 @@ fn follow(
                 is_told = true;
             }
         }
-        let expected: Vec<u8> = (0..CHUNKS).flat_map(|at| chunk(name, object, at)).collect();
-        for follower in &followers {
-            if follower.received != expected {
-                let (got, expected) = (follower.received.len(), expected.len());
-                let cause = format!("{got} bytes of {expected}, or wrong ones");
-                return Err(io::Error::other(cause));
-            }
-            followed.bytes_verified += expected.len() as u64;
-        }
+        let received = followers.iter_mut().map(Follower::take);
+        followed.bodies.extend(received.map(|received| (object, received)));
     }
     Ok(followed)
 }
@@ -250,13 +277,18 @@ impl Follower {
     fn ask(&mut self, address: SocketAddr, path: &str) -> io::Result<()> {
         assert!(self.pending.is_empty(), "the answer before has been read to its end");
         (self.is_in_body, self.has_ended, self.seen) = (false, false, 0);
-        self.received.clear();
+        self.received = Vec::with_capacity(CHUNKS * CHUNK_LEN);
         let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
         // So little fits a socket in which nothing waits.
         self.stream.write_all(head.as_bytes())
     }
 
-    /// Takes what is there.
+    /// The body that has been received.
+    fn take(&mut self) -> Vec<u8> {
+        mem::take(&mut self.received)
+    }
+
+    /// Reads what is there.
     fn read(&mut self) -> io::Result<()> {
         let mut buffer = [0; 2 * CHUNK_LEN];
         loop {
@@ -270,7 +302,7 @@ impl Follower {
         self.understand()
     }
 
-    /// Takes the head, and every chunk of the body that is whole (RFC 9112, section 7.1).
+    /// Takes apart the head, and every chunk of the body that is whole (RFC 9112, section 7.1).
     fn understand(&mut self) -> io::Result<()> {
         let find = |bytes: &[u8], end: &[u8]| bytes.windows(end.len()).position(|some| some == end);
         if !self.is_in_body {
@@ -382,6 +414,17 @@ impl Connection {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+
+    #[test]
+    fn every_object_of_an_upload_keeps_its_part_of_the_beat() {
+        let phase = CHUNK_EVERY / UPLOADS as u32;
+        for now_ms in [0, 12, 13, 62, 63, 1_010] {
+            let now = Duration::from_millis(now_ms);
+            let before = beat_before(now, phase);
+            assert!(before <= now.max(phase) && now < before + CHUNK_EVERY, "{before:?} {now:?}");
+            assert_eq!((before - phase).as_nanos() % CHUNK_EVERY.as_nanos(), 0);
+        }
+    }
 
     #[test]
     fn a_followed_body_is_understood_however_it_is_cut() {
