@@ -11,6 +11,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tapeloop_io::runtime;
 use tapeloop_log::{Append, AppendError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -96,7 +97,7 @@ impl Door {
         let begun = Instant::now();
         let mut wanted = pin!(wanted);
         loop {
-            if let Ok(output) = tokio::time::timeout(LOOK, &mut wanted).await {
+            if let Ok(output) = runtime::timeout(LOOK, &mut wanted).await {
                 return Ok(output);
             }
             let stalled_ms = drive::all_stalled_ms(&self.hub.drives).or_else(|| {

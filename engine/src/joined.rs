@@ -12,8 +12,8 @@ use std::future::Future;
 use std::rc::Rc;
 use tapeloop_format::StoreId;
 use tapeloop_io::ReadBuf;
+use tapeloop_io::runtime::{self, Task};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
 /// What is read: a place of a store in one lap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +33,7 @@ struct UnderWay {
     answer: RefCell<Option<Answer>>,
     ended: Notify,
     readers: Cell<usize>,
-    task: RefCell<Option<JoinHandle<()>>>,
+    task: RefCell<Option<Task<()>>>,
 }
 
 thread_local! {
@@ -65,7 +65,7 @@ fn start(target: Target, read: impl Future<Output = Answer> + 'static) -> Rc<Und
     let under_way = Rc::new(UnderWay::default());
     UNDER_WAY.with_borrow_mut(|all| all.insert(target, Rc::clone(&under_way)));
     let own = Rc::clone(&under_way);
-    let task = tokio::task::spawn_local(async move {
+    let task = runtime::spawn(async move {
         let answer = read.await;
         // Who comes from now on reads for himself: nothing old is ever given out.
         take_off_list(&target, &own);

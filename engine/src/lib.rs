@@ -67,8 +67,10 @@ pub use scrub::{
     ScrubReport, VolumeScrub,
 };
 pub use tapeloop_format::{Geometry, Key, KeyError, StoreId};
+pub use tapeloop_io::runtime::{Elapsed, Task, sleep, spawn, timeout, timeout_at, yield_now};
 pub use tapeloop_io::{
-    Chunk, Spare, VolumeError, VolumeFile, ask_for_short_turns, clock, probe, socket,
+    Chunk, Listener, Spare, Stream, VolumeError, VolumeFile, ask_for_short_turns, clock, probe,
+    socket,
 };
 pub use tapeloop_log::{
     AppendError, Finding, GroupPolicy, LogStats, RecoveryReport, object_len_max,

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tapeloop_format::{FormatError, KeyHash, StoreId};
-use tapeloop_io::{DiskReader, ExpectedRead, ReadBuf};
+use tapeloop_io::{DiskReader, ExpectedRead, ReadBuf, runtime};
 use tapeloop_log::Location;
 use tapeloop_log::read::{self as log_read, Find, FindStep, First, Refusal, Verdict, ZoneRead};
 
@@ -88,7 +88,7 @@ async fn from_drive(shared: Arc<Shared>, read: ZoneRead) -> Result<ReadBuf, Read
     drive.count_read();
     let start = shared.geometry.zone_offset(zone) + offset;
     let waited = Duration::from_millis(READ_TIMEOUT_MS);
-    match tokio::time::timeout(waited, reader.read(number, start, len)).await {
+    match runtime::timeout(waited, reader.read(number, start, len)).await {
         Ok(result) => result.map_err(failed),
         Err(_) => {
             drive.lose_read(READ_TIMEOUT_MS);

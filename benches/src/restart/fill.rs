@@ -14,7 +14,7 @@ use std::process::ChildStdout;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tapeloop_engine::{Ack, Engine, Key, Options, PutError, PutOptions, block_on};
+use tapeloop_engine::{Ack, Engine, Key, Options, PutError, PutOptions, block_on, spawn};
 
 /// Uploads under way at once: enough for group commits of hundreds.
 const UPLOADS: u64 = 1024;
@@ -87,7 +87,7 @@ async fn put_all(
     let next = Arc::new(AtomicU64::new(numbers.start));
     let put_some = |_| {
         let (engine, next) = (engine.clone(), Arc::clone(&next));
-        tokio::task::spawn_local(async move {
+        spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= numbers.end {
@@ -106,7 +106,7 @@ async fn put_all(
     };
     let tasks: Vec<_> = (0..uploads).map(put_some).collect();
     for task in tasks {
-        task.await.map_err(|error| BenchError::Engine(error.to_string()))??;
+        task.await?;
     }
     Ok(())
 }

@@ -7,7 +7,6 @@
 //!   does not answer within [`DROP_WAIT_MAX`] keeps the memory: it is never used again.
 
 mod ops;
-mod waker;
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,9 +22,9 @@ use crate::BLOCK;
 use crate::buffers::AlignedBuf;
 use crate::ring_setup::{self, RingFlags};
 use crate::volume::VolumeFile;
+use crate::waker::Waker;
 pub use ops::{Completion, ShortTransfer, WriteSource};
 use ops::{Ops, PieceEnd};
-pub use waker::Waker;
 
 /// Bytes in one kernel operation. Larger ones come back as EAGAIN from block devices above
 /// 1 MiB and would make others wait behind them.

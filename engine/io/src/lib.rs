@@ -25,16 +25,18 @@ mod spare;
 mod sync;
 mod turns;
 pub mod volume;
+mod waker;
 
-pub use appender_ring::{Completion, Full, Waker, WriteRing, WriteSource};
+pub use appender_ring::{Completion, Full, WriteRing, WriteSource};
 pub use arena::{ARENA_BLOCK, Arena, Block, BlockWriter};
 pub use buffers::{AlignedBuf, READ_BUF, SMALL_READ_BUF};
 pub use chunk::Chunk;
 pub use heap::give_back_free_memory;
-pub use runtime::{DiskReader, ExpectedRead, ReadBuf, block_on};
+pub use runtime::{DiskReader, ExpectedRead, Listener, ReadBuf, Stream, block_on};
 pub use spare::Spare;
 pub use turns::ask_for_short_turns;
 pub use volume::{VolumeError, VolumeFile};
+pub use waker::Waker;
 
 pub use tapeloop_format::BLOCK;
 

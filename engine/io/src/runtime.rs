@@ -1,53 +1,130 @@
-//! The tokio-uring side. Its types stay in this module (and in the server's sockets), so that
-//! another ring can take its place.
+//! One thread's runtime: tasks, timers, and one ring for sockets and disk reads.
 //!
-//! A read in flight is never abandoned: should its future be dropped, it goes on by itself, and its
-//! buffer returns to the pool with its completion.
+//! A turn polls the tasks that are ready, then enters the kernel once: what they have asked for is
+//! submitted, and the thread waits there for what comes next. With DEFER_TASKRUN completions are
+//! produced only then, so nothing interrupts a task, and a busy thread pays one system call for
+//! many requests.
+//!
+//! - Tasks stay on their thread. Their wakers may be used from any.
+//! - An operation in flight is never abandoned: should its future be dropped, the driver keeps its
+//!   memory until the kernel is done with it.
 
+mod driver;
 mod in_flight;
-mod iobuf;
 mod pool;
 mod reader;
+mod stream;
+mod tasks;
+mod timers;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
-use std::mem;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use driver::{Driver, Wait};
 pub use pool::{ReadBuf, ReadPool};
 pub use reader::{DiskReader, ExpectedRead, READS_PER_DRIVE_MAX};
+pub use stream::{Listener, Stream};
+use tasks::Tasks;
+pub use tasks::{Task, spawn, yield_now};
+use timers::Timers;
+pub use timers::{Elapsed, sleep, timeout, timeout_at};
 
-/// How long the end of a runtime waits for reads that the kernel still has.
-const READS_END_MAX: Duration = Duration::from_secs(1);
+/// How long the end of a runtime waits for what the kernel still has.
+const END_MAX: Duration = Duration::from_secs(1);
 
-/// Runs `future` on a new ring of `entries` submission entries, on this thread. Sockets and
-/// disk reads share that ring.
-///
-/// COOP_TASKRUN halves the interrupted waits of this runtime. DEFER_TASKRUN hangs it: it polls
-/// the ring's descriptor, which deferred completions do not make readable.
+/// What the code inside a runtime reaches.
+struct Core {
+    driver: Rc<Driver>,
+    tasks: Tasks,
+    timers: Timers,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+
+/// Runs `future`, and the tasks spawned meanwhile, on a new ring of `entries` submission entries on
+/// this thread. Tasks that have not ended by then are dropped.
 ///
 /// When a drive hangs with reads in flight, the ring and their buffers are left to the kernel for
-/// the rest of the process: waiting for them could take for ever.
+/// the rest of the process: waiting for them could take for ever. Panics inside another runtime.
 pub fn block_on<F: Future>(entries: u32, future: F) -> io::Result<F::Output> {
-    let mut ring = tokio_uring::uring_builder();
-    ring.setup_coop_taskrun().setup_single_issuer();
-    let mut builder = tokio_uring::builder();
-    builder.entries(entries).uring_builder(&ring);
-    let runtime = match tokio_uring::Runtime::new(&builder) {
-        // A kernel before 6.0 does not know a flag.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            builder.uring_builder(&tokio_uring::uring_builder());
-            tokio_uring::Runtime::new(&builder)?
-        }
-        other => other?,
-    };
-    let output = runtime.block_on(async {
+    let driver = Rc::new(Driver::new(entries)?);
+    let tasks = Tasks::new(driver.waker());
+    let core = Rc::new(Core { driver, tasks, timers: Timers::default() });
+    let entered = Entered::new(Rc::clone(&core));
+    let output = core.run(async {
         let output = future.await;
-        let _ = tokio::time::timeout(READS_END_MAX, in_flight::until_none()).await;
+        let _ = timeout(END_MAX, in_flight::until_none()).await;
         output
     });
-    if in_flight::count() > 0 {
-        mem::forget(runtime);
-    }
-    Ok(output)
+    drop(entered);
+    output
 }
+
+impl Core {
+    fn run<F: Future>(&self, future: F) -> io::Result<F::Output> {
+        let mut future = pin!(future);
+        let root = self.tasks.root();
+        let waker = root.waker();
+        let mut context = Context::from_waker(&waker);
+        loop {
+            if root.take_woken()
+                && let Poll::Ready(output) = future.as_mut().poll(&mut context)
+            {
+                return Ok(output);
+            }
+            self.tasks.run_ready();
+            let wait = match self.tasks.has_ready() || root.is_woken() {
+                true => Wait::No,
+                false => Wait::Until(self.timers.next_due()),
+            };
+            if self.driver.turn(wait)? {
+                self.tasks.take_woken_elsewhere();
+            }
+            self.timers.wake_due();
+        }
+    }
+}
+
+/// The runtime that this thread is in.
+fn current<R>(with: impl FnOnce(&Rc<Core>) -> R) -> R {
+    CURRENT.with_borrow(|core| with(core.as_ref().expect("called inside block_on")))
+}
+
+/// Its driver.
+fn driver() -> Rc<Driver> {
+    current(|core| Rc::clone(&core.driver))
+}
+
+/// While it exists this thread is in the runtime. Its end is the runtime's, also by a panic.
+struct Entered(Rc<Core>);
+
+impl Entered {
+    fn new(core: Rc<Core>) -> Entered {
+        CURRENT.with_borrow_mut(|current| {
+            assert!(current.is_none(), "a runtime inside a runtime");
+            *current = Some(Rc::clone(&core));
+        });
+        Entered(core)
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let core = &self.0;
+        core.tasks.drop_all();
+        // A drive that has hung until now is not waited for again.
+        let wait_max = if in_flight::count() > 0 { Duration::ZERO } else { END_MAX };
+        Driver::end(&core.driver, wait_max);
+        CURRENT.with_borrow_mut(Option::take);
+    }
+}
+
+#[cfg(test)]
+mod tests;

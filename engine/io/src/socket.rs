@@ -2,10 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, RawFd};
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use std::os::fd::RawFd;
 
 /// Acknowledge received segments at once. The kernel forgets it; set it again after each read.
 pub fn set_quickack(fd: RawFd) -> io::Result<()> {
@@ -32,24 +29,6 @@ pub fn shutdown(fd: RawFd) -> io::Result<()> {
 /// cannot take what it has for all there is.
 pub fn set_reset_on_close(fd: RawFd) -> io::Result<()> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 })
-}
-
-/// Waits until a good part of the send buffer is free, or the socket is shut down. No operation is
-/// in flight meanwhile, so this may be given up at any time. Call inside
-/// [`block_on`](crate::block_on).
-pub async fn writable<T: AsRawFd>(socket: &T) -> io::Result<()> {
-    struct Watched<'s, T>(&'s T);
-    impl<T: AsRawFd> AsRawFd for Watched<'_, T> {
-        fn as_raw_fd(&self) -> RawFd {
-            self.0.as_raw_fd()
-        }
-    }
-    // SAFETY: the owner of the descriptor is borrowed until the watch is gone, so it stays open and
-    // the same; the watch reads and writes nothing through it.
-    let watched = unsafe { AsyncFd::register_with_interest(Watched(socket), Interest::WRITABLE) };
-    let watched = watched.map_err(io::Error::from)?;
-    watched.writable().await?.retain_ready();
-    Ok(())
 }
 
 /// Raises the soft limit of open files to the hard one and returns what it is now.
@@ -88,8 +67,9 @@ fn check(status: libc::c_int) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Read;
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
 
     use super::*;
 
@@ -104,28 +84,6 @@ mod tests {
         shutdown(near.as_raw_fd()).unwrap();
         assert_eq!(near.read(&mut [0; 8]).unwrap(), 0);
         assert_eq!(far.read(&mut [0; 8]).unwrap(), 0);
-    }
-
-    #[test]
-    fn a_full_socket_is_writable_again_once_the_other_side_has_read() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (mut far, _) = listener.accept().unwrap();
-        near.set_nonblocking(true).unwrap();
-        let mut sent = 0;
-        while let Ok(count) = near.write(&[0; 65536]) {
-            sent += count;
-        }
-        let waited = crate::block_on(8, async {
-            let soon = std::time::Duration::from_millis(50);
-            let early = tokio::time::timeout(soon, writable(&near)).await.is_ok();
-            let reading =
-                std::thread::spawn(move || far.read_exact(&mut vec![0; sent]).map(|()| far));
-            writable(&near).await.unwrap();
-            reading.join().unwrap().unwrap();
-            early
-        });
-        assert!(!waited.unwrap(), "not writable while full");
     }
 
     #[test]

@@ -195,11 +195,6 @@ impl VolumeFile {
         self.file.sync_data()
     }
 
-    /// Another descriptor of the same open file.
-    pub(crate) fn try_clone_file(&self) -> io::Result<File> {
-        self.file.try_clone()
-    }
-
     /// Reads of the data path that have their turn at the drive now.
     pub fn reads_in_flight(&self) -> usize {
         READS_PER_DRIVE_MAX - self.read_slots.available_permits()

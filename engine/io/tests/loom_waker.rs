@@ -9,7 +9,7 @@
 mod event;
 #[path = "loom_waker/sync.rs"]
 mod sync;
-#[path = "../src/appender_ring/waker.rs"]
+#[path = "../src/waker.rs"]
 mod waker;
 
 use std::sync::atomic::Ordering::Relaxed;

@@ -10,7 +10,7 @@ use support::{Store, aligned_pattern, pattern, wait_for};
 use tapeloop_io::appender_ring::{QUEUE_MAX, ShortTransfer};
 use tapeloop_io::{
     ARENA_BLOCK, AlignedBuf, Arena, BLOCK, DiskReader, READ_BUF, SMALL_READ_BUF, WriteRing,
-    WriteSource, block_on,
+    WriteSource, block_on, runtime,
 };
 
 const MIB: usize = 1 << 20;
@@ -288,10 +288,10 @@ async fn abandoned_reads_give_their_buffers_back(reader: &DiskReader) {
         // Both buffers are wanted at once, and one of them is still the kernel's.
         let wanted = [0, 4096].map(|offset| {
             let reader = reader.clone();
-            tokio_uring::spawn(async move { reader.read(0, offset, READ_BUF).await })
+            runtime::spawn(async move { reader.read(0, offset, READ_BUF).await })
         });
         for read in wanted {
-            assert_eq!(read.await.unwrap().unwrap().len(), READ_BUF);
+            assert_eq!(read.await.unwrap().len(), READ_BUF);
         }
     }
 }
@@ -307,7 +307,7 @@ fn waiting_reads_are_served_in_turn() {
         let tasks: Vec<_> = (0..10)
             .map(|number| {
                 let (reader, order) = (reader.clone(), std::rc::Rc::clone(&order));
-                tokio_uring::spawn(async move {
+                runtime::spawn(async move {
                     reader.read(0, 0, READ_BUF).await.unwrap();
                     order.borrow_mut().push(number);
                 })
@@ -315,7 +315,7 @@ fn waiting_reads_are_served_in_turn() {
             .collect();
         drop(held);
         for task in tasks {
-            task.await.unwrap();
+            task.await;
         }
         order.take()
     });

@@ -8,13 +8,13 @@ use std::os::fd::AsRawFd;
 use std::thread;
 
 use support::pattern;
-use tapeloop_io::{ARENA_BLOCK, Arena, Chunk, block_on, socket};
+use tapeloop_io::{ARENA_BLOCK, Arena, Chunk, Stream, block_on, runtime, socket};
 
 const LEN: usize = 3 * ARENA_BLOCK + 1234;
 
 /// An upload received into arena blocks and echoed from them, chunk by chunk as it arrives.
 async fn echo(stream: TcpStream, arena: Arena) -> usize {
-    let stream = tokio_uring::net::TcpStream::from_std(stream);
+    let stream = Stream::new(stream);
     let mut received = 0;
     let mut writer = arena.alloc().await;
     loop {
@@ -22,7 +22,7 @@ async fn echo(stream: TcpStream, arena: Arena) -> usize {
             writer = arena.alloc().await;
         }
         let start = writer.len();
-        let (result, spare) = stream.read(writer.into_spare(10_000)).await;
+        let (result, spare) = stream.read_spare(writer.into_spare(10_000)).await;
         let n = result.unwrap();
         assert_eq!(spare.filled(), n);
         writer = spare.finish(n);
@@ -32,8 +32,10 @@ async fn echo(stream: TcpStream, arena: Arena) -> usize {
         let chunk = Chunk::from_block(writer.share(), start..start + n);
         let (head, tail) = (chunk.slice(0..n / 2), chunk.slice(n / 2..n));
         for part in [head, tail] {
-            if !part.is_empty() {
-                stream.write_all(part).await.0.unwrap();
+            let mut left = part;
+            while !left.is_empty() {
+                let sent = stream.write_chunks(vec![left.clone()]).await.0.unwrap();
+                left = left.slice(sent..left.len());
             }
         }
         received += n;
@@ -74,13 +76,13 @@ fn a_shut_down_socket_ends_its_receive_and_frees_the_block() {
     let arena = Arena::new(ARENA_BLOCK).unwrap();
     let received = block_on(64, async {
         let fd = stream.as_raw_fd();
-        let upload = tokio_uring::spawn(echo(stream, arena.clone()));
+        let upload = runtime::spawn(echo(stream, arena.clone()));
         // Until the receive has the block.
         while arena.free_blocks() > 0 {
-            tokio_uring::spawn(async {}).await.unwrap();
+            runtime::yield_now().await;
         }
         socket::shutdown(fd).unwrap();
-        upload.await.unwrap()
+        upload.await
     });
     assert_eq!(received.unwrap(), 0);
     assert_eq!(arena.free_blocks(), 1);

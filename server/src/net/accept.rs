@@ -9,23 +9,23 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio_uring::net::TcpListener;
+use tapeloop_engine as engine;
 
 /// Descriptors may also be freed by somebody else than a connection of this thread.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A listener that can be told to stop.
 #[derive(Clone)]
-pub(super) struct Listener(Rc<TcpListener>);
+pub(super) struct Listener(engine::Listener);
 
 impl Listener {
     pub(super) fn new(listener: std::net::TcpListener) -> Listener {
-        Listener(Rc::new(TcpListener::from_std(listener)))
+        Listener(engine::Listener::new(listener))
     }
 
     /// Ends the pending accept with an error.
     pub(super) fn stop(&self) {
-        let _ = tapeloop_engine::socket::shutdown(self.0.as_raw_fd());
+        let _ = engine::socket::shutdown(self.0.as_raw_fd());
     }
 }
 
@@ -37,20 +37,20 @@ pub(super) async fn run(thread: Rc<Thread>, listener: Listener) {
         let Some(seat) = thread.seats.take(thread.limits.connections_max) else {
             // The sweepers make room, this thread's or another's.
             thread.counters.accept_pauses.add(1);
-            let _ = tokio::time::timeout(Duration::from_millis(SWEEP_MS), closed).await;
+            let _ = engine::timeout(Duration::from_millis(SWEEP_MS), closed).await;
             continue;
         };
         match listener.0.accept().await {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 thread.counters.connections_accepted.add(1);
                 let socket = Rc::new(Socket::new(stream));
-                tokio::task::spawn_local(conn::serve(Rc::clone(&thread), socket, seat));
+                drop(engine::spawn(conn::serve(Rc::clone(&thread), socket, seat)));
             }
             Err(_) if thread.is_stopping.get() => return,
             Err(error) if is_shortage(&error) => {
                 thread.counters.accept_pauses.add(1);
                 tracing::warn!("accepting paused until a connection closes: {error}");
-                let _ = tokio::time::timeout(PAUSE_MAX, closed).await;
+                let _ = engine::timeout(PAUSE_MAX, closed).await;
             }
             // A client that left before it was accepted.
             Err(error) => tracing::debug!("accept: {error}"),

@@ -16,6 +16,9 @@ use crate::origin::{Failure, respond};
 use std::time::Instant;
 use tapeloop_engine::{Ack, Key, PutError, PutOptions, Upload, clock};
 
+/// An encoder may keep the end of a run to itself until what it sent before is acknowledged. In the
+/// midst of a long one the kernel acknowledges in time by itself.
+const QUICKACK_MAX: u64 = 64 << 10;
 /// Runs of body bytes from this length on are received straight into the arena.
 const DIRECT_MIN: u64 = 16 << 10;
 /// One receive takes no more than this.
@@ -129,7 +132,9 @@ impl Conn {
         let want = usize::try_from(direct.min(RECEIVE_MAX)).expect("bounded");
         let spare = upload.recv_buffer(want).await?;
         pace.expect_bytes(self, body);
-        self.socket.quickack();
+        if direct <= QUICKACK_MAX {
+            self.socket.quickack();
+        }
         let (result, spare) = self.socket.read_spare(spare).await;
         let count = result.map_err(|_| Stop::Gone)?;
         upload.received(spare, count);

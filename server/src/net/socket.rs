@@ -1,6 +1,6 @@
-//! The sockets of tokio-uring: its types stay in this file and in `accept`.
+//! A connection and its deadline.
 //!
-//! A socket carries its deadline. The sweeper of its thread shuts it down when the deadline has
+//! The sweeper of its thread shuts it down when the deadline has
 //! passed; the operation in flight then ends by itself and its memory comes back.
 
 use super::listener::UNSENT_BYTES_MAX;
@@ -8,9 +8,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
-use tapeloop_engine::{Chunk, Spare, socket};
-use tokio_uring::buf::BoundedBuf;
-use tokio_uring::net::TcpStream;
+use tapeloop_engine::{Chunk, Spare, Stream, socket};
 
 /// What happens at the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +35,7 @@ const NEVER: Deadline = Deadline { at_ms: u64::MAX, expiry: Expiry::Cut };
 
 /// A connected socket with its deadline.
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     deadline: Cell<Deadline>,
     has_expired: Cell<bool>,
     /// It has taken much without delay: the kernel may keep as much for it as it likes.
@@ -45,9 +43,9 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Socket {
+    pub(super) fn new(stream: Stream) -> Socket {
         // A socket that is already dead says so at the first read.
-        let _ = stream.set_nodelay(true);
+        let _ = stream.set_nodelay();
         Socket {
             stream,
             deadline: Cell::new(NEVER),
@@ -126,27 +124,22 @@ impl Socket {
 
     /// Reads behind the bytes in `buffer`, whose spare capacity must not be empty.
     pub(super) async fn read(&self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
-        assert!(buffer.capacity() > buffer.len(), "no room to read into");
-        let filled = buffer.len();
-        let (result, slice) = self.stream.read(buffer.slice(filled..)).await;
-        (result, slice.into_inner())
+        self.stream.read(buffer).await
     }
 
     /// Reads into arena memory.
     pub(super) async fn read_spare(&self, spare: Spare) -> (io::Result<usize>, Spare) {
-        self.stream.read(spare).await
+        self.stream.read_spare(spare).await
     }
 
     /// Writes once; the count may be short.
     pub(super) async fn write(&self, buffer: Vec<u8>, from: usize) -> (io::Result<usize>, Vec<u8>) {
-        assert!(from < buffer.len(), "nothing to write");
-        let (result, slice) = self.stream.write(buffer.slice(from..)).submit().await;
-        (result, slice.into_inner())
+        self.stream.write(buffer, from).await
     }
 
     /// Writes several chunks once; the count may be short.
     pub(super) async fn write_chunks(&self, parts: Vec<Chunk>) -> (io::Result<usize>, Vec<Chunk>) {
-        self.stream.writev(parts).await
+        self.stream.write_chunks(parts).await
     }
 
     /// What has been seen of the client: for one that takes what it is given, large writes save
@@ -162,7 +155,7 @@ impl Socket {
     /// Waits for room in the send buffer. Nothing is in flight meanwhile, so this may be given up
     /// at any time. A socket that is shut down counts as having room: the next write tells.
     pub(super) async fn writable(&self) -> io::Result<()> {
-        socket::writable(&self.stream).await
+        self.stream.writable().await
     }
 
     fn shut(&self, how: Shutdown) {

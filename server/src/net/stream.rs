@@ -7,9 +7,8 @@
 
 use super::conn::{Conn, Stop, after, len_of};
 use std::ops::Range;
-use std::time::Duration;
-use tapeloop_engine::{Chunk, Chunks};
-use tokio::time::{Instant, timeout_at};
+use std::time::{Duration, Instant};
+use tapeloop_engine::{Chunk, Chunks, timeout_at};
 
 /// How long a client may keep memory waiting before it counts as slow.
 const HOLD_MAX: Duration = Duration::from_millis(1000);

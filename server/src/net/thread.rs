@@ -12,7 +12,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tapeloop_engine::{Engine, clock};
+use tapeloop_engine::{Engine, clock, sleep, spawn, timeout};
 use tokio::sync::watch;
 
 /// Entries of the submission queue of one thread.
@@ -100,13 +100,13 @@ async fn serve(seed: Seed) {
         buffers: RefCell::default(),
     });
     let listener = accept::Listener::new(listener);
-    let accepting = tokio::task::spawn_local(accept::run(Rc::clone(&thread), listener.clone()));
-    let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&thread), policies));
+    let accepting = spawn(accept::run(Rc::clone(&thread), listener.clone()));
+    let sweeping = spawn(sweep(Rc::clone(&thread), policies));
     // An error means that the sender is gone, which is an order to stop as well.
     let _ = stopping.wait_for(|&stop| stop).await;
     thread.is_stopping.set(true);
     listener.stop();
-    let _ = accepting.await;
+    accepting.await;
     thread.connections.cut_idle();
     drain(&thread).await;
     sweeping.abort();
@@ -114,10 +114,9 @@ async fn serve(seed: Seed) {
 
 /// Looks at deadlines, and takes over new policies, until the thread ends.
 async fn sweep(thread: Rc<Thread>, mut policies: watch::Receiver<Arc<Policies>>) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(SWEEP_MS));
     let mut refusals = 0;
     loop {
-        ticks.tick().await;
+        sleep(Duration::from_millis(SWEEP_MS)).await;
         thread.connections.sweep(deadline::now_ms(), &thread.counters);
         if std::mem::replace(&mut refusals, thread.seats.refusals()) != refusals {
             thread.connections.cut_longest_idle(&thread.limits);
@@ -131,7 +130,7 @@ async fn sweep(thread: Rc<Thread>, mut policies: watch::Receiver<Arc<Policies>>)
 /// Waits for connections to end by themselves, then ends them, then waits for their operations.
 async fn drain(thread: &Thread) {
     let limit = Duration::from_millis(thread.limits.drain_ms);
-    if tokio::time::timeout(limit, until_empty(thread)).await.is_err() {
+    if timeout(limit, until_empty(thread)).await.is_err() {
         thread.connections.cut_all();
         until_empty(thread).await;
     }

@@ -82,7 +82,7 @@ impl<T: 'static> Drop for Unabandoned<T> {
     fn drop(&mut self) {
         if let Some(read) = self.read.take() {
             // While a runtime ends this drops the read at once: its driver then keeps the buffer.
-            drop(tokio_uring::spawn(read));
+            drop(super::spawn(read));
         }
     }
 }

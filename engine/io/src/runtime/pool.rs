@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
 
+use super::driver::Registration;
 use crate::buffers::{AlignedBuf, READ_BUF, SMALL_PER_LARGE, SMALL_READ_BUF};
 
-/// The kernel (through tokio-uring) registers at most UIO_MAXIOV buffers.
+/// Buffers that one runtime registers at most; the kernel takes 16,384.
 const BUFFERS_MAX: usize = 1024;
 
 /// The pool. Clones share it; it stays on its thread.
@@ -26,22 +26,23 @@ pub struct ReadPool {
 }
 
 struct Class {
-    size: usize,
     /// For each drive, one permit per buffer of its share. It hands out turns fairly; the buffer
     /// may follow a moment later, when a dropped read left it with the kernel.
     turns: Box<[Arc<Semaphore>]>,
-    store: Store,
+    store: Rc<Store>,
 }
 
-enum Store {
-    Registered(Rc<FixedBufPool<AlignedBuf>>),
-    Plain(Rc<PlainStore>),
-}
-
-#[derive(Default)]
-struct PlainStore {
-    free: RefCell<Vec<AlignedBuf>>,
+struct Store {
+    free: RefCell<Vec<Numbered>>,
     returned: Notify,
+    /// As long as the kernel knows the buffers, they stay at home or with who has them.
+    _registration: Option<Rc<Registration>>,
+}
+
+/// A buffer, and the number by which the kernel knows it.
+struct Numbered {
+    buf: AlignedBuf,
+    number: Option<u16>,
 }
 
 impl ReadPool {
@@ -60,29 +61,39 @@ impl ReadPool {
             ));
         }
         let make = |count: usize, len: usize| (0..count).map(move |_| AlignedBuf::zeroed(len));
-        let fixed = make(large, READ_BUF).chain(make(small, SMALL_READ_BUF));
-        let fixed = Rc::new(FixedBufPool::new(fixed));
-        let registered = match fixed.register() {
-            Ok(()) => true,
+        let mut large_bufs: Vec<_> = make(large, READ_BUF).collect();
+        let mut small_bufs: Vec<_> = make(small, SMALL_READ_BUF).collect();
+        let iovec = |buf: &mut AlignedBuf| libc::iovec {
+            iov_base: buf.as_mut_ptr().cast(),
+            iov_len: buf.len(),
+        };
+        let memory: Vec<_> = large_bufs.iter_mut().chain(&mut small_bufs).map(iovec).collect();
+        // SAFETY: the registration lives in the stores, and a buffer that is out keeps its store.
+        let registration = match unsafe { super::driver().register(&memory) } {
+            Ok(registration) => Some(Rc::new(registration)),
             // ENOMEM: over RLIMIT_MEMLOCK. EPERM and EOPNOTSUPP: seen from sandboxes. EBUSY: this
             // ring has buffers already (a second reader on one runtime). Plain
             // buffers do the same work for more CPU.
             Err(error) => match error.raw_os_error() {
-                Some(libc::ENOMEM | libc::EPERM | libc::EOPNOTSUPP | libc::EBUSY) => false,
+                Some(libc::ENOMEM | libc::EPERM | libc::EOPNOTSUPP | libc::EBUSY) => None,
                 _ => return Err(error),
             },
         };
-        let class = |count: usize, size: usize| {
-            let store = if registered {
-                Store::Registered(Rc::clone(&fixed))
-            } else {
-                let free = RefCell::new(make(count, size).collect());
-                Store::Plain(Rc::new(PlainStore { free, returned: Notify::new() }))
-            };
+        let registered = registration.is_some();
+        let class = |bufs: Vec<AlignedBuf>, number_first: usize| {
+            let count = bufs.len();
+            let number = |at: usize| u16::try_from(number_first + at).expect("at most 1024");
+            let numbered = bufs.into_iter().enumerate().map(|(at, buf)| {
+                let number = registered.then(|| number(at));
+                Numbered { buf, number }
+            });
+            let free = RefCell::new(numbered.collect());
+            let _registration = registration.clone();
+            let store = Rc::new(Store { free, returned: Notify::new(), _registration });
             let turns = (0..drives).map(|_| Arc::new(Semaphore::new(count / drives))).collect();
-            Rc::new(Class { size, turns, store })
+            Rc::new(Class { turns, store })
         };
-        let (small, large) = (class(small, SMALL_READ_BUF), class(large, READ_BUF));
+        let (large, small) = (class(large_bufs, 0), class(small_bufs, large));
         Ok(ReadPool { small, large, registered })
     }
 
@@ -106,10 +117,7 @@ impl ReadPool {
         assert!(len <= READ_BUF, "a read of {len} bytes, the largest buffer has {READ_BUF}");
         let class = if len <= SMALL_READ_BUF { &self.small } else { &self.large };
         let turn = Arc::clone(&class.turns[drive]).acquire_owned().await.expect("never closed");
-        let buf = match &class.store {
-            Store::Registered(pool) => PoolBuf::Fixed(pool.next(class.size).await),
-            Store::Plain(store) => PoolBuf::Plain(store.next().await),
-        };
+        let buf = class.store.next().await;
         Lease { buf, turn }
     }
 }
@@ -120,12 +128,12 @@ impl Class {
     }
 }
 
-impl PlainStore {
-    async fn next(self: &Rc<Self>) -> PlainBuf {
+impl Store {
+    async fn next(self: &Rc<Self>) -> PoolBuf {
         loop {
             let free = self.free.borrow_mut().pop();
             if let Some(buf) = free {
-                return PlainBuf { buf: Some(buf), home: Rc::clone(self) };
+                return PoolBuf { buf: Some(buf), home: Rc::clone(self) };
             }
             self.returned.notified().await;
         }
@@ -148,29 +156,35 @@ pub(super) struct Lease {
     pub(super) turn: OwnedSemaphorePermit,
 }
 
-pub(super) enum PoolBuf {
-    Fixed(FixedBuf),
-    Plain(PlainBuf),
+/// A pool buffer. It finds its way home from wherever it is dropped, also from the driver's list of
+/// abandoned operations.
+pub(super) struct PoolBuf {
+    buf: Option<Numbered>,
+    home: Rc<Store>,
 }
 
-/// An unregistered pool buffer. It finds its way home from wherever it is dropped, also from
-/// the driver's list of abandoned operations.
-pub(super) struct PlainBuf {
-    buf: Option<AlignedBuf>,
-    home: Rc<PlainStore>,
-}
-
-impl PlainBuf {
-    pub(super) fn get(&self) -> &AlignedBuf {
+impl PoolBuf {
+    fn numbered(&self) -> &Numbered {
         self.buf.as_ref().expect("present until dropped")
     }
 
-    pub(super) fn get_mut(&mut self) -> &mut AlignedBuf {
-        self.buf.as_mut().expect("present until dropped")
+    /// Its bytes, in whole.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.numbered().buf
+    }
+
+    /// The same to be written to.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buf.as_mut().expect("present until dropped").buf
+    }
+
+    /// The number by which the kernel knows it, if it does.
+    pub(super) fn number(&self) -> Option<u16> {
+        self.numbered().number
     }
 }
 
-impl Drop for PlainBuf {
+impl Drop for PoolBuf {
     fn drop(&mut self) {
         self.home.free.borrow_mut().extend(self.buf.take());
         self.home.returned.notify_one();
@@ -203,11 +217,7 @@ impl Deref for ReadBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let whole: &[u8] = match &self.lease.buf {
-            PoolBuf::Fixed(buf) => buf,
-            PoolBuf::Plain(buf) => buf.get(),
-        };
-        &whole[self.range.clone()]
+        &self.lease.buf.bytes()[self.range.clone()]
     }
 }
 

@@ -7,12 +7,14 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio_uring::buf::BoundedBuf;
-use tokio_uring::fs::File;
+use io_uring::opcode;
+use io_uring::types::Fd;
 
+use super::driver::{Held, count};
 use super::in_flight::{InFlight, Unabandoned};
 use super::pool::{Lease, PoolBuf, ReadBuf, ReadPool};
 use crate::BLOCK;
@@ -41,8 +43,6 @@ struct Inner {
 }
 
 struct Drive {
-    /// The ring's own descriptor of the volume.
-    file: File,
     volume: Arc<VolumeFile>,
     expected: Cell<usize>,
 }
@@ -60,14 +60,10 @@ impl DiskReader {
     /// Call inside [`block_on`](super::block_on). `pool_buffers` is the count of large buffers,
     /// shared out evenly among the volumes.
     pub fn new(volumes: &[Arc<VolumeFile>], pool_buffers: usize) -> io::Result<DiskReader> {
-        let drives = volumes
-            .iter()
-            .map(|volume| {
-                let file = File::from_std(volume.try_clone_file()?);
-                let volume = Arc::clone(volume);
-                Ok(Rc::new(Drive { file, volume, expected: Cell::new(0) }))
-            })
-            .collect::<io::Result<Vec<Rc<Drive>>>>()?;
+        let drive = |volume: &Arc<VolumeFile>| {
+            Rc::new(Drive { volume: Arc::clone(volume), expected: Cell::new(0) })
+        };
+        let drives = volumes.iter().map(drive).collect();
         let pool = ReadPool::new(pool_buffers, volumes.len())?;
         if volumes.len() > 1 {
             // Reads that the kernel cannot do inline wait for a drive in one of its worker
@@ -115,7 +111,7 @@ impl DiskReader {
         let slot = drive.volume.read_slot().await;
         let in_flight = InFlight::begin();
         let read = async move {
-            let read = read_exact(&drive.file, buf, offset, len).await;
+            let read = read_exact(&drive, buf, offset, len).await;
             drop((slot, in_flight));
             read.map(|buf| ReadBuf::new(Lease { buf, turn }, len))
         };
@@ -132,12 +128,17 @@ impl fmt::Debug for DiskReader {
     }
 }
 
-async fn read_exact(file: &File, buf: PoolBuf, offset: u64, len: usize) -> io::Result<PoolBuf> {
+async fn read_exact(
+    drive: &Rc<Drive>,
+    buf: PoolBuf,
+    offset: u64,
+    len: usize,
+) -> io::Result<PoolBuf> {
     let mut buf = buf;
     let mut done = 0;
     let mut retries_left = RETRIES_MAX;
     loop {
-        let (result, back) = read_once(file, buf, done..len, offset + done as u64).await;
+        let (result, back) = read_once(drive, buf, done..len, offset + done as u64).await;
         buf = back;
         match result {
             Ok(moved) if done + moved == len => return Ok(buf),
@@ -159,20 +160,30 @@ async fn read_exact(file: &File, buf: PoolBuf, offset: u64, len: usize) -> io::R
     }
 }
 
+/// What a read keeps in place: its buffer, and the drive, whose descriptor is open so long.
+struct OnDrive(#[expect(dead_code, reason = "open for the kernel")] Rc<Drive>, PoolBuf);
+
+impl Held for OnDrive {}
+
 async fn read_once(
-    file: &File,
-    buf: PoolBuf,
+    drive: &Rc<Drive>,
+    mut buf: PoolBuf,
     range: std::ops::Range<usize>,
     offset: u64,
 ) -> (io::Result<usize>, PoolBuf) {
-    match buf {
-        PoolBuf::Fixed(buf) => {
-            let (result, slice) = file.read_fixed_at(buf.slice(range), offset).await;
-            (result, PoolBuf::Fixed(slice.into_inner()))
+    let fd = Fd(drive.volume.as_raw_fd());
+    let number = buf.number();
+    let room = &mut buf.bytes_mut()[range];
+    let len = u32::try_from(room.len()).expect("a short read");
+    let entry = match number {
+        Some(number) => {
+            opcode::ReadFixed::new(fd, room.as_mut_ptr(), len, number).offset(offset).build()
         }
-        PoolBuf::Plain(buf) => {
-            let (result, slice) = file.read_at(buf.slice(range), offset).await;
-            (result, PoolBuf::Plain(slice.into_inner()))
-        }
-    }
+        None => opcode::Read::new(fd, room.as_mut_ptr(), len).offset(offset).build(),
+    };
+    let held = OnDrive(Rc::clone(drive), buf);
+    // SAFETY: an aligned buffer's memory stays where it is when the buffer is moved, and nobody
+    // touches one that is held; the number is that of its registration, which its store keeps.
+    let (result, OnDrive(_, buf)) = unsafe { super::driver().start(held, entry) }.await;
+    (count(result), buf)
 }

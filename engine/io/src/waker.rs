@@ -21,7 +21,7 @@ struct Inner {
 }
 
 impl Waker {
-    pub(super) fn new() -> io::Result<Waker> {
+    pub(crate) fn new() -> io::Result<Waker> {
         let inner = Inner { event: EventFd::new()?, signalled: AtomicBool::new(false) };
         Ok(Waker { inner: Arc::new(inner) })
     }
@@ -41,7 +41,7 @@ impl Waker {
     ///
     /// In this order: were the flag lowered first, a `wake` in between would raise it again, its
     /// signal would be taken here, and no later `wake` would signal any more.
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.inner.event.take();
         self.inner.signalled.swap(false, Ordering::AcqRel);
     }

@@ -1,0 +1,204 @@
+//! TCP sockets on the runtime's ring.
+
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::rc::Rc;
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+
+use super::driver::{Held, count};
+use crate::chunk::Chunk;
+use crate::spare::Spare;
+
+/// Listens. A pending accept that is dropped loses no connection that it was about to bring: that
+/// one is closed.
+#[derive(Clone, Debug)]
+pub struct Listener(Rc<TcpListener>);
+
+impl Listener {
+    /// Takes a socket that listens already.
+    pub fn new(listener: TcpListener) -> Listener {
+        Listener(Rc::new(listener))
+    }
+
+    /// The next connection.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        let fd = Fd(self.0.as_raw_fd());
+        let entry = opcode::Accept::new(fd, ptr::null_mut(), ptr::null_mut())
+            .flags(libc::SOCK_CLOEXEC)
+            .build();
+        // SAFETY: the descriptor is open as long as it is held; no memory is named.
+        let (result, _) = unsafe { super::driver().start(Accept(Rc::clone(&self.0)), entry) }.await;
+        let fd = accepted(result)?;
+        Ok(Stream(Rc::new(TcpStream::from(fd))))
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+struct Accept(#[expect(dead_code, reason = "open for the kernel")] Rc<TcpListener>);
+
+impl Held for Accept {
+    fn is_cancelled(&self) -> bool {
+        true
+    }
+
+    fn abandoned(self: Box<Self>, result: i32) {
+        drop(accepted(result));
+    }
+}
+
+fn accepted(result: i32) -> io::Result<OwnedFd> {
+    count(result)?;
+    // SAFETY: the kernel has just handed this descriptor to us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(result) })
+}
+
+/// A connection. Operations of a kind are meant to be one at a time.
+#[derive(Debug)]
+pub struct Stream(Rc<TcpStream>);
+
+/// Memory that an operation of a connection uses, and the connection.
+struct OnStream<M>(#[expect(dead_code, reason = "open for the kernel")] Rc<TcpStream>, M);
+
+impl<M: 'static> Held for OnStream<M> {}
+
+impl Stream {
+    /// Takes a connected socket.
+    pub fn new(stream: TcpStream) -> Stream {
+        Stream(Rc::new(stream))
+    }
+
+    fn fd(&self) -> Fd {
+        Fd(self.0.as_raw_fd())
+    }
+
+    fn hold<M>(&self, memory: M) -> OnStream<M> {
+        OnStream(Rc::clone(&self.0), memory)
+    }
+
+    /// Sends small writes at once.
+    pub fn set_nodelay(&self) -> io::Result<()> {
+        self.0.set_nodelay(true)
+    }
+
+    /// Ends one direction or both; operations in flight complete.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.0.shutdown(how)
+    }
+
+    /// Reads behind the bytes in `buffer`, whose spare capacity must not be empty.
+    pub async fn read(&self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let room = buffer.spare_capacity_mut();
+        assert!(!room.is_empty(), "no room to read into");
+        let entry = opcode::Recv::new(self.fd(), room.as_mut_ptr().cast(), len_u32(room.len()));
+        // SAFETY: the heap memory of a Vec stays where it is when the Vec is moved, and nobody
+        // touches one that is held.
+        let op = unsafe { super::driver().start(self.hold(buffer), entry.build()) };
+        let (result, OnStream(_, mut buffer)) = op.await;
+        let result = count(result);
+        if let Ok(count) = result {
+            let filled = buffer.len() + count;
+            assert!(filled <= buffer.capacity(), "{count} bytes received into too little room");
+            // SAFETY: the kernel has just written `count` bytes behind those that were there.
+            unsafe { buffer.set_len(filled) };
+        }
+        (result, buffer)
+    }
+
+    /// Reads into arena memory.
+    pub async fn read_spare(&self, mut spare: Spare) -> (io::Result<usize>, Spare) {
+        let (address, len) = (spare.ptr().as_ptr(), len_u32(spare.capacity()));
+        let entry = opcode::Recv::new(self.fd(), address, len).build();
+        // SAFETY: the tail of an arena block stays in place, and is the Spare's alone, while the
+        // Spare holds the block's writer.
+        let op = unsafe { super::driver().start(self.hold(spare), entry) };
+        let (result, OnStream(_, back)) = op.await;
+        spare = back;
+        let result = count(result);
+        if let Ok(count) = result {
+            spare.set_filled(count);
+        }
+        (result, spare)
+    }
+
+    /// Writes what `buffer` has from `from` on, once; the count may be short.
+    pub async fn write(&self, buffer: Vec<u8>, from: usize) -> (io::Result<usize>, Vec<u8>) {
+        let bytes = &buffer[from..];
+        assert!(!bytes.is_empty(), "nothing to write");
+        let entry = opcode::Send::new(self.fd(), bytes.as_ptr(), len_u32(bytes.len())).build();
+        // SAFETY: as in `read`.
+        let op = unsafe { super::driver().start(self.hold(buffer), entry) };
+        let (result, OnStream(_, buffer)) = op.await;
+        (count(result), buffer)
+    }
+
+    /// Writes several chunks once; the count may be short.
+    pub async fn write_chunks(&self, parts: Vec<Chunk>) -> (io::Result<usize>, Vec<Chunk>) {
+        let message = Message::new(parts);
+        let entry = opcode::SendMsg::new(self.fd(), &raw const *message.header).build();
+        // SAFETY: chunks keep their memory in place; the lists behind the header lie on the heap
+        // and stay there while the message exists.
+        let op = unsafe { super::driver().start(self.hold(message), entry) };
+        let (result, OnStream(_, message)) = op.await;
+        (count(result), message.parts)
+    }
+
+    /// Waits until a good part of the send buffer is free, or the socket is shut down. It may be
+    /// given up at any time.
+    pub async fn writable(&self) -> io::Result<()> {
+        let entry = opcode::PollAdd::new(self.fd(), libc::POLLOUT as u32).build();
+        // SAFETY: the descriptor is open as long as it is held; no memory is named.
+        let op = unsafe { super::driver().start(Watch(Rc::clone(&self.0)), entry) };
+        count(op.await.0).map(drop)
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+struct Watch(#[expect(dead_code, reason = "open for the kernel")] Rc<TcpStream>);
+
+impl Held for Watch {
+    fn is_cancelled(&self) -> bool {
+        true
+    }
+}
+
+/// Chunks as the kernel takes them.
+struct Message {
+    parts: Vec<Chunk>,
+    header: Box<libc::msghdr>,
+    _list: Box<[libc::iovec]>,
+}
+
+impl Message {
+    fn new(parts: Vec<Chunk>) -> Message {
+        assert!(!parts.is_empty(), "nothing to write");
+        let of_part = |part: &Chunk| libc::iovec {
+            // The kernel only reads through it; iovec has no const form.
+            iov_base: part.as_ptr().cast_mut().cast(),
+            iov_len: part.len(),
+        };
+        let mut list: Box<[libc::iovec]> = parts.iter().map(of_part).collect();
+        // SAFETY: all zeros is a valid value of this plain C struct.
+        let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        header.msg_iov = list.as_mut_ptr();
+        header.msg_iovlen = list.len() as _;
+        Message { parts, header, _list: list }
+    }
+}
+
+fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).expect("a transfer below 4 GiB")
+}
