@@ -7,12 +7,16 @@
 
 use crate::error::ReadError;
 use parking_lot::RwLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tapeloop_format::{Key, KeyHash};
 use tapeloop_io::{ARENA_BLOCK, Block, Chunk};
 use tapeloop_log::Location;
 use tokio::sync::watch;
+
+/// From this many readers on, bytes leave by reference. New pages for a block cost as much as eight
+/// copies of it: whoever has been copied so often is likely to have cost less than twice the best.
+const READERS_MANY: u32 = 8;
 
 /// How far an upload has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub(crate) struct Body {
     /// What its readers keep with it.
     pub(crate) note: OnceLock<Box<[u8]>>,
     received: AtomicU64,
+    /// Readers of the whole so far.
+    readers: AtomicU32,
     progress: watch::Sender<Progress>,
 }
 
@@ -66,6 +72,7 @@ impl Body {
             stored: OnceLock::new(),
             note: OnceLock::new(),
             received: AtomicU64::new(0),
+            readers: AtomicU32::new(0),
             progress: watch::Sender::new(progress),
         }
     }
@@ -82,6 +89,11 @@ impl Body {
 
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Acquire)
+    }
+
+    /// One more reader; true when there have been many, so that others will come.
+    pub(crate) fn count_reader(&self) -> bool {
+        self.readers.fetch_add(1, Ordering::Relaxed) >= READERS_MANY
     }
 
     /// The object is on the drive, here. Nobody is told yet.

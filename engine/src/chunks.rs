@@ -56,6 +56,7 @@ pub struct Chunks {
     source: Source,
     position: u64,
     end: u64,
+    is_popular: bool,
 }
 
 enum Source {
@@ -74,17 +75,24 @@ struct Drive {
 
 impl Chunks {
     pub(crate) fn arena(shared: Arc<Shared>, body: Arc<Body>, range: Range<u64>) -> Chunks {
-        Chunks { shared, source: Source::Arena(body), position: range.start, end: range.end }
+        let is_popular = body.count_reader();
+        let source = Source::Arena(body);
+        Chunks { shared, source, position: range.start, end: range.end, is_popular }
     }
 
     pub(crate) fn drive(shared: Arc<Shared>, record: OnDrive, range: Range<u64>) -> Chunks {
         let source = Source::Drive(Drive::new(record, range.clone()));
-        Chunks { shared, source, position: range.start, end: range.end }
+        Chunks { shared, source, position: range.start, end: range.end, is_popular: false }
     }
 
     pub(crate) fn follow(shared: Arc<Shared>, body: Arc<Body>) -> Chunks {
         let source = Source::Follow(Follower::new(Arc::clone(&body)), body);
-        Chunks { shared, source, position: 0, end: u64::MAX }
+        Chunks { shared, source, position: 0, end: u64::MAX, is_popular: false }
+    }
+
+    /// Whether so many have read it from memory that its bytes had better leave by reference.
+    pub fn is_popular(&self) -> bool {
+        self.is_popular
     }
 
     /// The next bytes, or the end. After an error nothing more comes.

@@ -125,8 +125,7 @@ fn readers_of_the_same_bytes_at_the_same_time_share_one_read_of_the_drive() {
         assert!(alone > 1, "the header's read and those of the payload: {alone}");
 
         let read = |engine: Engine| async move { get(&engine, "a/shared").await };
-        let mut crowd: Vec<_> =
-            (0..READERS).map(|_| spawn(read(engine.clone()))).collect();
+        let mut crowd: Vec<_> = (0..READERS).map(|_| spawn(read(engine.clone()))).collect();
         // One who goes away at once keeps nothing from the others, the first of them least of all.
         crowd.remove(0).abort();
         for reader in crowd {

@@ -3,7 +3,8 @@
 //! A block has one writer, which appends; any number of readers see only the published prefix.
 //! Writer and readers touch disjoint bytes, ordered by a Release store and an Acquire load of
 //! the published length. The block is reused only when the last handle is gone, wherever it was:
-//! a writer, a reader, a queue, or an operation the kernel still works on.
+//! a writer, a reader, a queue, or an operation the kernel still works on. Nobody waits for what the
+//! network was lent: a block that was gets other pages before it is reused.
 
 use std::fmt;
 use std::io;
@@ -138,6 +139,12 @@ impl Drop for Handle {
         // SAFETY: this was the last handle of the block, so the count that `try_alloc` put aside
         // for it is ours to give back, once.
         let shared = unsafe { Arc::from_raw(self.shared.as_ptr().cast_const()) };
+        if shared.slots.take_lent(self.index) {
+            let start = self.index as usize * ARENA_BLOCK;
+            // SAFETY: the last handle is this one: nobody has a use for these bytes any more.
+            let renewed = unsafe { shared.mapping.renew(start, ARENA_BLOCK) };
+            assert!(renewed.is_ok(), "arena block {}: {renewed:?}", self.index);
+        }
         shared.slots.give_back(self.index);
         shared.freed.notify_one();
     }
@@ -284,6 +291,13 @@ impl Block {
     /// Everything published so far.
     pub fn as_slice(&self) -> &[u8] {
         self.bytes(0..self.len())
+    }
+
+    /// The bytes of `range`, which must be published, in pages that others may keep for longer than
+    /// this handle exists. It costs the block its pages when it is reused.
+    pub(crate) fn lend(&self, range: Range<usize>) -> &[u8] {
+        self.handle.shared().slots.lend(self.handle.index);
+        self.bytes(range)
     }
 
     /// The bytes of `range` as they may go to the drive: the padding up to the next 4 KiB

@@ -1,5 +1,6 @@
-//! The arena's memory. Nothing outside this file knows where the pages come from, so they may
-//! later be backed by a memfd and leave for the network by reference.
+//! The arena's memory. Its pages may leave for the network by reference, and be held there for as
+//! long as a client likes. So memory that was lent is not written to again: [`Mapping::renew`] puts
+//! other pages in its place.
 
 use std::io;
 use std::ptr::NonNull;
@@ -43,12 +44,33 @@ impl Mapping {
         Ok(Mapping { _map: map, base, len })
     }
 
+    /// Puts zeroed pages in the place of those at `offset`. Whoever holds the old ones keeps them, and
+    /// what they say.
+    ///
+    /// # Safety
+    /// Nobody may have a reference to these bytes.
+    pub(crate) unsafe fn renew(&self, offset: usize, len: usize) -> io::Result<()> {
+        assert!(offset + len <= self.len && len > 0);
+        let address = self.at(offset).as_ptr().cast();
+        // SAFETY: within the mapping, and of no use to anybody, by the caller's promise. Private
+        // anonymous memory shows zeros from here on.
+        check(unsafe { libc::madvise(address, len, libc::MADV_DONTNEED) })?;
+        // All at once, or the next receive meets them page by page. Kernels before 5.14 say no.
+        // SAFETY: as above; it writes nothing.
+        let _ = check(unsafe { libc::madvise(address, len, libc::MADV_POPULATE_WRITE) });
+        Ok(())
+    }
+
     /// The address of byte `offset`. Stable for the life of the mapping.
     pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {
         assert!(offset < self.len);
         // SAFETY: offset < len, inside the one mapping.
         unsafe { self.base.add(offset) }
     }
+}
+
+fn check(status: libc::c_int) -> io::Result<()> {
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

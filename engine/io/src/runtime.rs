@@ -11,6 +11,7 @@
 
 mod driver;
 mod in_flight;
+mod lend;
 mod pool;
 mod reader;
 mod stream;
@@ -26,6 +27,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use driver::{Driver, Wait};
+use lend::Lender;
 pub use pool::{ReadBuf, ReadPool};
 pub use reader::{DiskReader, ExpectedRead, READS_PER_DRIVE_MAX};
 pub use stream::{Listener, Stream};
@@ -42,6 +44,7 @@ struct Core {
     driver: Rc<Driver>,
     tasks: Tasks,
     timers: Timers,
+    lender: Lender,
 }
 
 thread_local! {
@@ -56,7 +59,8 @@ thread_local! {
 pub fn block_on<F: Future>(entries: u32, future: F) -> io::Result<F::Output> {
     let driver = Rc::new(Driver::new(entries)?);
     let tasks = Tasks::new(driver.waker());
-    let core = Rc::new(Core { driver, tasks, timers: Timers::default() });
+    let core =
+        Rc::new(Core { driver, tasks, timers: Timers::default(), lender: Lender::default() });
     let entered = Entered::new(Rc::clone(&core));
     let output = core.run(async {
         let output = future.await;

@@ -17,6 +17,8 @@ struct Slot {
     published: AtomicU32,
     /// The writer is gone and the tail up to the next 4 KiB boundary is zero.
     sealed: AtomicBool,
+    /// The network may hold its pages.
+    lent: AtomicBool,
 }
 
 pub(crate) struct Slots {
@@ -35,6 +37,7 @@ impl Slots {
                 refs: AtomicU32::new(0),
                 published: AtomicU32::new(0),
                 sealed: AtomicBool::new(false),
+                lent: AtomicBool::new(false),
             })
             .collect();
         // Reversed, so that a fresh arena is filled from its start.
@@ -100,6 +103,22 @@ impl Slots {
 
     pub(crate) fn seal(&self, index: u32) {
         self.slots[index as usize].sealed.store(true, Ordering::Release);
+    }
+
+    /// Its pages go to the network by reference. Called by who holds the slot.
+    pub(crate) fn lend(&self, index: u32) {
+        self.slots[index as usize].lent.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they did, and no longer matter from now on. Called by who dropped the last handle:
+    /// that has ordered all the others' stores before this.
+    pub(crate) fn take_lent(&self, index: u32) -> bool {
+        let lent = &self.slots[index as usize].lent;
+        let was_lent = lent.load(Ordering::Relaxed);
+        if was_lent {
+            lent.store(false, Ordering::Relaxed);
+        }
+        was_lent
     }
 
     pub(crate) fn is_sealed(&self, index: u32) -> bool {

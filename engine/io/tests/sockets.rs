@@ -14,7 +14,7 @@ const LEN: usize = 3 * ARENA_BLOCK + 1234;
 
 /// An upload received into arena blocks and echoed from them, chunk by chunk as it arrives.
 async fn echo(stream: TcpStream, arena: Arena) -> usize {
-    let stream = Stream::new(stream);
+    let stream = Stream::new(stream).unwrap();
     let mut received = 0;
     let mut writer = arena.alloc().await;
     loop {
@@ -87,6 +87,74 @@ fn a_shut_down_socket_ends_its_receive_and_frees_the_block() {
     assert_eq!(received.unwrap(), 0);
     assert_eq!(arena.free_blocks(), 1);
     drop(silent);
+}
+
+#[test]
+fn what_was_lent_arrives_as_it_was_although_its_blocks_are_used_again() {
+    const BLOCKS: usize = 2;
+    let arena = Arena::new(BLOCKS * ARENA_BLOCK).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let near = Stream::new(listener.accept().unwrap().0).unwrap();
+    block_on(8, async {
+        let mut on_its_way = Vec::new();
+        for round in 0..20 {
+            let mut parts = vec![Chunk::from(pattern(round, 100))];
+            for number in 0..BLOCKS {
+                let bytes = pattern(round + number as u64, ARENA_BLOCK);
+                let mut writer = arena.try_alloc().expect("what was lent does not keep a block");
+                assert_eq!(writer.append(&bytes), ARENA_BLOCK);
+                parts.push(Chunk::from_block(writer.seal(), 10..ARENA_BLOCK));
+            }
+            // All blocks are written to again, and only now the client reads what came before.
+            let mut found = vec![0; on_its_way.len()];
+            far.read_exact(&mut found).unwrap();
+            assert!(found == on_its_way, "round {round}");
+            near.writable().await.unwrap();
+            let sent = near.lend_chunks(&parts).unwrap();
+            assert!(sent > 100, "{sent} bytes sent: none by reference");
+            on_its_way = parts.iter().flat_map(|part| part.to_vec()).take(sent).collect();
+        }
+    })
+    .unwrap();
+    assert_eq!(arena.free_blocks(), BLOCKS);
+}
+
+#[test]
+fn a_client_that_takes_nothing_more_is_lent_nothing_more() {
+    let arena = Arena::new(ARENA_BLOCK).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let near = Stream::new(listener.accept().unwrap().0).unwrap();
+    block_on(8, async {
+        let mut writer = arena.try_alloc().unwrap();
+        writer.append(&pattern(1, ARENA_BLOCK));
+        let part = [Chunk::from_block(writer.seal(), 0..ARENA_BLOCK)];
+        let mut sent = 0;
+        loop {
+            match near.lend_chunks(&part).unwrap() {
+                0 => break,
+                count => sent += count,
+            }
+        }
+        let reader = thread::spawn(move || {
+            far.read_exact(&mut vec![0; sent]).unwrap();
+            far
+        });
+        near.writable().await.unwrap();
+        let mut far = reader.join().unwrap();
+        // Nothing of what did not fit is left over for the next.
+        let next = Chunk::from(b"next".to_vec());
+        assert_eq!(near.lend_chunks(&[next]).unwrap(), 4);
+        let mut found = [0; 4];
+        far.read_exact(&mut found).unwrap();
+        assert_eq!(&found, b"next");
+        drop(far);
+        while near.lend_chunks(&part).is_ok() {
+            runtime::yield_now().await;
+        }
+    })
+    .unwrap();
 }
 
 #[test]

@@ -142,6 +142,11 @@ impl Socket {
         self.stream.write_chunks(parts).await
     }
 
+    /// Sends as much as there is room for, what is in the arena by reference.
+    pub(super) fn lend_chunks(&self, parts: &[Chunk]) -> io::Result<usize> {
+        self.stream.lend_chunks(parts)
+    }
+
     /// What has been seen of the client: for one that takes what it is given, large writes save
     /// turns; one that does not should keep little waiting.
     pub(super) fn set_fast(&self, is_fast: bool) {

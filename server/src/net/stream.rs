@@ -8,7 +8,7 @@
 use super::conn::{Conn, Stop, after, len_of};
 use std::ops::Range;
 use std::time::{Duration, Instant};
-use tapeloop_engine::{Chunk, Chunks, timeout_at};
+use tapeloop_engine::{Chunk, Chunks, timeout_at, yield_now};
 
 /// How long a client may keep memory waiting before it counts as slow.
 const HOLD_MAX: Duration = Duration::from_millis(1000);
@@ -18,6 +18,14 @@ const HOLD_SLOW_MAX: Duration = Duration::from_millis(50);
 const WINDOW_BYTES: u64 = 256 << 10;
 /// From this length on an answer is worth a larger send buffer.
 const LARGE_BYTES_MIN: u64 = 1 << 20;
+/// How bytes leave.
+#[derive(Clone, Copy)]
+enum Way {
+    Copy,
+    /// The network keeps the arena's pages: the cheaper way for many readers of the same.
+    Lend,
+}
+
 /// Arena blocks that leave in one write: they are at hand, and every write is a turn of the ring.
 const ARENA_BATCH: usize = 8;
 
@@ -29,6 +37,7 @@ impl Conn {
         first: Chunk,
         mut chunks: Chunks,
     ) -> Result<(), Stop> {
+        let way = if chunks.is_popular() { Way::Lend } else { Way::Copy };
         let head = Chunk::from(std::mem::take(&mut self.out));
         let mut position = range.start + first.len() as u64;
         let mut parts = vec![head, first];
@@ -39,7 +48,7 @@ impl Conn {
                 position += chunk.len() as u64;
                 parts.push(chunk);
             }
-            let unsent = self.send_held(parts, HOLD_MAX).await?;
+            let unsent = self.send_held(parts, HOLD_MAX, way).await?;
             if !unsent.is_empty() {
                 return self.go_on_slowly(chunks, position, range.end, unsent).await;
             }
@@ -64,7 +73,8 @@ impl Conn {
         let mut position = range.start + first.len() as u64;
         let mut parts = vec![head, first];
         while position < range.end {
-            let (unsent, next) = tokio::join!(self.send_held(parts, HOLD_MAX), chunks.next());
+            let (unsent, next) =
+                tokio::join!(self.send_held(parts, HOLD_MAX, Way::Copy), chunks.next());
             let unsent = unsent?;
             if !unsent.is_empty() {
                 drop(next);
@@ -78,7 +88,7 @@ impl Conn {
         if position != range.end {
             return Err(Stop::Reset);
         }
-        let unsent = self.send_held(parts, HOLD_MAX).await?;
+        let unsent = self.send_held(parts, HOLD_MAX, Way::Copy).await?;
         match unsent.is_empty() {
             true => Ok(()),
             false => self.go_on_slowly(chunks, position, range.end, unsent).await,
@@ -117,7 +127,7 @@ impl Conn {
             while position < window_end {
                 let chunk = next_or_reset(chunks.next().await)?;
                 position += chunk.len() as u64;
-                let unsent = self.send_held(vec![chunk], HOLD_SLOW_MAX).await?;
+                let unsent = self.send_held(vec![chunk], HOLD_SLOW_MAX, Way::Copy).await?;
                 if !unsent.is_empty() {
                     position -= len_of(&unsent) as u64;
                     break;
@@ -132,7 +142,7 @@ impl Conn {
     /// Sends what a follower waits for. An upload cannot be fetched again as long as it is one, so
     /// for a slow client the bytes are copied, and the arena has its block back.
     pub(super) async fn send_followed(&mut self, parts: Vec<Chunk>) -> Result<(), Stop> {
-        let unsent = self.send_held(parts, HOLD_MAX).await?;
+        let unsent = self.send_held(parts, HOLD_MAX, Way::Copy).await?;
         if unsent.is_empty() {
             return Ok(());
         }
@@ -147,13 +157,30 @@ impl Conn {
     }
 
     /// Sends `parts`, but gives back what the client has not taken after `hold`.
-    async fn send_held(&self, mut parts: Vec<Chunk>, hold: Duration) -> Result<Vec<Chunk>, Stop> {
+    async fn send_held(
+        &self,
+        mut parts: Vec<Chunk>,
+        hold: Duration,
+        way: Way,
+    ) -> Result<Vec<Chunk>, Stop> {
         let mut until = None;
         loop {
             self.expect_send();
-            let (result, back) = self.socket.write_chunks(parts).await;
-            let count = self.sent(result, len_of(&back))?;
-            parts = after(back, count);
+            parts = match way {
+                Way::Copy => {
+                    let (result, back) = self.socket.write_chunks(parts).await;
+                    let count = self.sent(result, len_of(&back))?;
+                    after(back, count)
+                }
+                Way::Lend => {
+                    let result = self.socket.lend_chunks(&parts);
+                    let is_full = matches!(result, Ok(0));
+                    let count = if is_full { 0 } else { self.sent(result, len_of(&parts))? };
+                    // One batch, then the others' turn.
+                    yield_now().await;
+                    after(parts, count)
+                }
+            };
             if parts.is_empty() {
                 self.socket.clear_deadline();
                 return Ok(parts);

@@ -10,6 +10,7 @@ use io_uring::opcode;
 use io_uring::types::Fd;
 
 use super::driver::{Held, count};
+use super::lend::count_of;
 use crate::chunk::Chunk;
 use crate::spare::Spare;
 
@@ -28,7 +29,7 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Stream> {
         let fd = Fd(self.0.as_raw_fd());
         let entry = opcode::Accept::new(fd, ptr::null_mut(), ptr::null_mut())
-            .flags(libc::SOCK_CLOEXEC)
+            .flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
             .build();
         // SAFETY: the descriptor is open as long as it is held; no memory is named.
         let (result, _) = unsafe { super::driver().start(Accept(Rc::clone(&self.0)), entry) }.await;
@@ -72,8 +73,10 @@ impl<M: 'static> Held for OnStream<M> {}
 
 impl Stream {
     /// Takes a connected socket.
-    pub fn new(stream: TcpStream) -> Stream {
-        Stream(Rc::new(stream))
+    pub fn new(stream: TcpStream) -> io::Result<Stream> {
+        // The ring waits for readiness all the same; what is lent must not.
+        stream.set_nonblocking(true)?;
+        Ok(Stream(Rc::new(stream)))
     }
 
     fn fd(&self) -> Fd {
@@ -149,6 +152,45 @@ impl Stream {
         let op = unsafe { super::driver().start(self.hold(message), entry) };
         let (result, OnStream(_, message)) = op.await;
         (count(result), message.parts)
+    }
+
+    /// Sends chunks as far as there is room now, and gives the count, which may be 0. Those in the
+    /// arena leave by reference: nothing is copied, the network keeps their pages as long as it
+    /// needs them, and their blocks may be reused meanwhile.
+    pub fn lend_chunks(&self, parts: &[Chunk]) -> io::Result<usize> {
+        let is_arena = |part: &Chunk| matches!(part, Chunk::Arena(..));
+        let mut sent = 0;
+        let mut left = parts;
+        while let [first, ..] = left {
+            let run = left.iter().take_while(|part| is_arena(part)).count();
+            let (now, behind) = left.split_at(run.max(1));
+            let result = match run {
+                0 => self.send_now(first, !behind.is_empty()),
+                _ => super::current(|core| core.lender.lend(&self.0, now)),
+            };
+            let count = match result {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                // What came before has been sent; the next call will tell.
+                Err(_) if sent > 0 => 0,
+                Err(error) => return Err(error),
+            };
+            sent += count;
+            if count < now.iter().map(|part| part.len()).sum() {
+                break;
+            }
+            left = behind;
+        }
+        Ok(sent)
+    }
+
+    fn send_now(&self, bytes: &[u8], has_more: bool) -> io::Result<usize> {
+        let more = if has_more { libc::MSG_MORE } else { 0 };
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | more;
+        let (address, fd) = (bytes.as_ptr().cast(), self.0.as_raw_fd());
+        // SAFETY: the kernel reads the bytes of a slice that outlives the call.
+        let sent = unsafe { libc::send(fd, address, bytes.len(), flags) };
+        count_of(sent)
     }
 
     /// Waits until a good part of the send buffer is free, or the socket is shut down. It may be

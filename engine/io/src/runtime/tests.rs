@@ -15,7 +15,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 fn pair() -> (Stream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let far = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
-    (Stream::new(listener.accept().expect("connected").0), far)
+    (Stream::new(listener.accept().expect("connected").0).expect("open"), far)
 }
 
 #[test]

@@ -26,6 +26,18 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// Nobody outside holds a part of it: the same memory will do.
+    ///
+    /// # Safety
+    /// Nobody may have a reference to these bytes.
+    pub(crate) unsafe fn renew(&self, offset: usize, len: usize) -> io::Result<()> {
+        // SAFETY: within the allocation, and the caller is alone with it.
+        unsafe { self.at(offset).write_bytes(0, len) };
+        Ok(())
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: leaked from a box in `anonymous`, and given back here once.
