@@ -2,37 +2,35 @@
 //! the drive after that, an upload as it grows.
 //!
 //! Invariants: no byte leaves before its chunk's checksum held. At most two reads of 256 KiB are in
-//! flight for one reader, so a Range costs bounded memory. A zone that is reused under a slow
-//! reader is noticed: its bytes no longer verify.
+//! flight for one reader, the one that found the object included, so a Range costs bounded memory.
+//! What was read is given out without waiting for what is being read. A zone that is reused under a
+//! slow reader is noticed: its bytes no longer verify.
 
+use crate::ahead::ReadAhead;
 use crate::body::{Body, Follower};
 use crate::engine::Shared;
 use crate::error::ReadError;
-use crate::read;
+use crate::read::{self, PendingRead};
 use std::collections::VecDeque;
-use std::future::Future;
 use std::ops::Range;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use tapeloop_format::RecordHeader;
 use tapeloop_io::{Chunk, ReadBuf};
 use tapeloop_log::Location;
 use tapeloop_log::read::{First, PayloadRead, PayloadReads};
 
-/// Reads in flight for one reader: one being sent from, the next under way.
+/// Reads in flight for one reader, while it sends what came before.
 const PIPELINE: usize = 2;
 
-type PendingRead = Pin<Box<dyn Future<Output = Result<ReadBuf, ReadError>>>>;
-
 /// A record whose header has been verified, and where it lies.
-#[derive(Clone)]
 pub(crate) struct OnDrive {
     pub(crate) header: Rc<RecordHeader>,
     pub(crate) location: Location,
     /// The first bytes of the record, if they came with the header.
     pub(crate) first: Option<ReadBuf>,
+    /// What comes next, if it was begun with the header.
+    pub(crate) ahead: Option<ReadAhead>,
 }
 
 impl OnDrive {
@@ -44,9 +42,15 @@ impl OnDrive {
         buf: &ReadBuf,
     ) -> OnDrive {
         let shape = header.shape();
-        let has_payload = first == First::Payload || shape.is_inline();
+        let has_payload = first != First::Header || shape.is_inline();
         let first = has_payload.then(|| buf.slice(0..shape.record_len.min(buf.len())));
-        OnDrive { header: Rc::new(header), location, first }
+        OnDrive { header: Rc::new(header), location, first, ahead: None }
+    }
+
+    /// The record with all that was read of it. What stays holds no buffer.
+    pub(crate) fn take(&mut self) -> OnDrive {
+        let (first, ahead) = (self.first.take(), self.ahead.take());
+        OnDrive { header: Rc::clone(&self.header), location: self.location, first, ahead }
     }
 }
 
@@ -69,6 +73,7 @@ struct Drive {
     header: Rc<RecordHeader>,
     location: Location,
     first: Option<ReadBuf>,
+    ahead: Option<ReadAhead>,
     reads: PayloadReads,
     under_way: VecDeque<(PayloadRead, PendingRead)>,
 }
@@ -132,7 +137,8 @@ impl Chunks {
             Source::Arena(_) => {}
             Source::Drive(drive) => {
                 let (header, location) = (Rc::clone(&drive.header), drive.location);
-                *drive = Drive::new(OnDrive { header, location, first: None }, range.clone());
+                let record = OnDrive { header, location, first: None, ahead: None };
+                *drive = Drive::new(record, range.clone());
             }
             Source::Follow(..) => panic!("an upload is followed from its first byte"),
         }
@@ -159,9 +165,9 @@ impl Chunks {
 
 impl Drive {
     fn new(record: OnDrive, range: Range<u64>) -> Drive {
-        let OnDrive { header, location, first } = record;
+        let OnDrive { header, location, first, ahead } = record;
         let reads = PayloadReads::new(Rc::clone(&header), location, range);
-        Drive { header, location, first, reads, under_way: VecDeque::new() }
+        Drive { header, location, first, ahead, reads, under_way: VecDeque::new() }
     }
 
     async fn next(&mut self, shared: &Arc<Shared>) -> Option<Result<Chunk, ReadError>> {
@@ -194,14 +200,14 @@ impl Drive {
 
     /// Keeps reads ahead of the sender, started before they are waited for.
     async fn fill_pipeline(&mut self, shared: &Arc<Shared>) {
+        // Whoever reads another range than the whole may want something else next, or nothing.
+        let mut ahead = self.ahead.take();
         while self.under_way.len() < PIPELINE {
             let Some(read) = self.reads.next_read() else { return };
-            let mut pending: PendingRead =
-                Box::pin(read::zone(Arc::clone(shared), self.location.lap, read.at));
-            let started = std::future::poll_fn(|cx| Poll::Ready(pending.as_mut().poll(cx))).await;
-            if let Poll::Ready(done) = started {
-                pending = Box::pin(std::future::ready(done));
-            }
+            let pending = match ahead.take().and_then(|ahead| ahead.claim(&read)) {
+                Some(pending) => pending,
+                None => read::begin(shared, self.location.lap, read.at).await,
+            };
             self.under_way.push_back((read, pending));
         }
     }

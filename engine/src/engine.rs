@@ -82,9 +82,17 @@ impl Engine {
         Ok(Upload::new(Arc::clone(shared), body, options))
     }
 
-    /// Finds an object, with its first bytes when it is on the drive. An upload in progress is
-    /// found only if no older version can be served. Call inside [`crate::block_on`].
+    /// Finds an object to read it from its first byte to its last: with its first bytes when it is
+    /// on the drive, and the next on their way. Both keep read buffers until its bytes are asked
+    /// for. An upload in progress is found only if no older version can be served.
+    /// Call inside [`crate::block_on`].
     pub async fn get(&self, key: &Key) -> Result<Option<Object>, ReadError> {
+        self.find(key, First::Whole).await
+    }
+
+    /// Finds an object with its first bytes, for a range near its start.
+    /// Call inside [`crate::block_on`].
+    pub async fn get_start(&self, key: &Key) -> Result<Option<Object>, ReadError> {
         self.find(key, First::Payload).await
     }
 

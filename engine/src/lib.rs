@@ -27,6 +27,7 @@
 compile_error!("bugs can be planted for the simulator only: no engine is built with them");
 
 mod admission;
+mod ahead;
 mod appender;
 mod body;
 mod chunks;

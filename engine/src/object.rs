@@ -35,8 +35,9 @@ pub struct Object {
 
 enum Place {
     Arena(Arc<Body>),
-    /// The first read of it holds a read buffer until the bytes are asked for: then whoever reads
-    /// them holds it, and no object keeps a buffer while it waits for the next.
+    /// What was read to find it holds a read buffer until the bytes are asked for: then whoever
+    /// reads them holds it, and no object keeps a buffer while it waits for the next. What is read
+    /// ahead takes another only where it is not missed: see `ahead.rs`.
     Drive(RefCell<OnDrive>),
     Upload(Arc<Body>),
 }
@@ -110,11 +111,7 @@ impl Object {
         let shared = Arc::clone(&self.shared);
         match &self.place {
             Place::Arena(body) => Chunks::arena(shared, Arc::clone(body), range),
-            Place::Drive(record) => {
-                let first = record.borrow_mut().first.take();
-                let record = OnDrive { first, ..record.borrow().clone() };
-                Chunks::drive(shared, record, range)
-            }
+            Place::Drive(record) => Chunks::drive(shared, record.borrow_mut().take(), range),
             Place::Upload(_) => unreachable!("an upload has no length"),
         }
     }

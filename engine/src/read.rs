@@ -1,18 +1,24 @@
 //! Reading records from the drive on the calling runtime's own ring.
 
+use crate::ahead::ReadAhead;
 use crate::chunks::OnDrive;
 use crate::drive::Drive;
 use crate::engine::Shared;
 use crate::error::ReadError;
 use crate::joined;
 use std::cell::RefCell;
+use std::future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tapeloop_format::{FormatError, KeyHash, StoreId};
 use tapeloop_io::{DiskReader, ExpectedRead, ReadBuf, runtime};
 use tapeloop_log::Location;
-use tapeloop_log::read::{self as log_read, Find, FindStep, First, Refusal, Verdict, ZoneRead};
+use tapeloop_log::read::{
+    self as log_read, Find, FindStep, First, PayloadRead, Refusal, Verdict, ZoneRead,
+};
 
 /// A read that takes longer fails: the drive hangs.
 pub(crate) const READ_TIMEOUT_MS: u64 = 4_500;
@@ -48,6 +54,18 @@ fn reader(shared: &Shared) -> io::Result<DiskReader> {
         readers.push((shared.store_id, reader.clone()));
         Ok(reader)
     })
+}
+
+/// A read that goes on while nobody waits for it; given up when it is dropped.
+pub(crate) type PendingRead = Pin<Box<dyn Future<Output = Result<ReadBuf, ReadError>>>>;
+
+/// Begins to read part of a zone in its `lap`: it has its turn from now on.
+pub(crate) async fn begin(shared: &Arc<Shared>, lap: u64, read: ZoneRead) -> PendingRead {
+    let mut pending: PendingRead = Box::pin(zone(Arc::clone(shared), lap, read));
+    match future::poll_fn(|cx| Poll::Ready(pending.as_mut().poll(cx))).await {
+        Poll::Ready(done) => Box::pin(future::ready(done)),
+        Poll::Pending => pending,
+    }
 }
 
 /// Reads part of a zone in its `lap`, together with whoever wants the same at this moment.
@@ -116,6 +134,34 @@ fn admit(shared: &Shared, zone: u32) -> Result<(), ReadError> {
     Err(ReadError::Overloaded { volume, waiting })
 }
 
+/// This thread's share of read buffers for a volume, while nobody waits for one of them and the
+/// drive has fewer reads of this thread than that.
+pub(crate) fn idle_share(shared: &Shared, volume: u16) -> Option<usize> {
+    let number = shared.hub.drives[usize::from(volume)].reader()?;
+    let reader = reader(shared).ok()?;
+    let volumes = shared.hub.drives.iter().filter_map(Drive::reader).count();
+    let share = shared.read_buffers / volumes;
+    // One is for the read that was begun a moment ago, and may not have it yet.
+    let is_idle = reader.pool().free_large() > 1 && reader.expected_reads(number) < share;
+    is_idle.then_some(share)
+}
+
+/// Reads the first bytes of a record, and begins what is known to come next at the same time.
+async fn first_with_next(
+    shared: &Arc<Shared>,
+    location: &Location,
+    first: ZoneRead,
+    next: Option<PayloadRead>,
+) -> (Result<ReadBuf, ReadError>, Option<ReadAhead>) {
+    let Some(next) = next else {
+        return (zone(Arc::clone(shared), location.lap, first).await, None);
+    };
+    // In this order: buffers are given out in turn.
+    let first = begin(shared, location.lap, first).await;
+    let ahead = ReadAhead::begin(shared, location, next).await;
+    (first.await, ahead)
+}
+
 /// Finds the record of `key` on the drive.
 pub(crate) async fn find(
     shared: &Arc<Shared>,
@@ -133,10 +179,14 @@ pub(crate) async fn find(
         };
         let mut first = first;
         admit(shared, read.zone)?;
-        let buf = match zone(Arc::clone(shared), location.lap, read).await {
+        let next = log_read::second_read(directory, key.len(), &location, first);
+        let (buf, mut ahead) = first_with_next(shared, &location, read, next).await;
+        let buf = match buf {
             // It may reach into the next record: what cannot be read there is not this object's.
-            Err(ReadError::Io { .. }) if first == First::Payload => {
+            Err(ReadError::Io { .. }) if first != First::Header => {
                 first = First::Header;
+                // Nobody waits for a buffer while holding one.
+                ahead = None;
                 let own = log_read::first_read(directory, key.len(), &location, first);
                 zone(Arc::clone(shared), location.lap, own).await?
             }
@@ -144,7 +194,8 @@ pub(crate) async fn find(
         };
         let fed = find.feed(directory, salt, shared.now_ms(), &location, &buf);
         if let Some(header) = fed.map_err(|error| damaged(shared, &location, error))? {
-            return Ok(Some(OnDrive::new(header, location, first, &buf)));
+            let record = OnDrive::new(header, location, first, &buf);
+            return Ok(Some(OnDrive { ahead, ..record }));
         }
     }
 }

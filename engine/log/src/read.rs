@@ -28,6 +28,8 @@ pub enum First {
     Header,
     /// The header and the first [`READ_LEN`] of payload in one read.
     Payload,
+    /// The same, and the next [`READ_LEN`] at the same time: see [`second_read`].
+    Whole,
 }
 
 /// Bytes of one zone to read.
@@ -74,11 +76,55 @@ pub fn first_read(
     let longest = RecordShape::of(key_len, METADATA_LEN_MAX, u64::from(location.len));
     let wanted = match first {
         First::Header => longest.header_blocks_len(),
-        First::Payload => longest.record_len.min(longest.payload_offset + READ_LEN as usize),
+        First::Payload | First::Whole => {
+            longest.record_len.min(longest.payload_offset + READ_LEN as usize)
+        }
     };
     let room = directory.geometry().zone_size() - location.offset;
     let len = round_up(wanted, BLOCK).min(room as usize);
     ZoneRead { zone: location.zone, offset: location.offset, len }
+}
+
+/// The read that follows [`first_read`], for who wants the whole payload and does not wait for its
+/// header: exactly what [`PayloadReads::next_read`] asks for once the first read has been fed.
+/// `None` when there is nothing left to read, and when nobody can say yet where it lies.
+pub fn second_read(
+    directory: &Directory,
+    key_len: usize,
+    location: &Location,
+    first: First,
+) -> Option<PayloadRead> {
+    let payload_len = u64::from(location.len);
+    if first != First::Whole || payload_len <= READ_LEN {
+        return None;
+    }
+    // Headers are rounded up to blocks. Where the longest metadata needs no block more than none at
+    // all, the payload begins at the same place behind any.
+    let [shortest, longest] =
+        [0, METADATA_LEN_MAX].map(|metadata| RecordShape::of(key_len, metadata, payload_len));
+    if shortest.payload_offset != longest.payload_offset {
+        return None;
+    }
+    let read = payload_read(location, &longest, payload_len, READ_LEN);
+    // The record there may be another key's, and end where this one would not.
+    let zone_size = directory.geometry().zone_size();
+    (read.at.offset + read.at.len as u64 <= zone_size).then_some(read)
+}
+
+/// The read of at most [`READ_LEN`] from payload offset `start` on.
+fn payload_read(
+    location: &Location,
+    shape: &RecordShape,
+    payload_len: u64,
+    start: u64,
+) -> PayloadRead {
+    assert!(start < payload_len && start.is_multiple_of(CHUNK as u64));
+    let len = (payload_len - start).min(READ_LEN);
+    let skip = if shape.is_inline() { shape.payload_offset } else { 0 };
+    let offset = location.offset + (shape.payload_offset - skip) as u64 + start;
+    let len = round_up(skip + len as usize, BLOCK);
+    let at = ZoneRead { zone: location.zone, offset, len };
+    PayloadRead { start, skip, at }
 }
 
 /// What the bytes of [`first_read`] say.
@@ -280,14 +326,9 @@ impl PayloadReads {
             return None;
         }
         let start = self.next_read;
-        let len = (self.header.payload_len - start).min(READ_LEN);
-        let shape = self.header.shape();
-        let skip = if shape.is_inline() { shape.payload_offset } else { 0 };
-        let offset = self.location.offset + (shape.payload_offset - skip) as u64 + start;
         self.next_read += READ_LEN;
-        let len = round_up(skip + len as usize, BLOCK);
-        let at = ZoneRead { zone: self.location.zone, offset, len };
-        Some(PayloadRead { start, skip, at })
+        let (header, location) = (&self.header, &self.location);
+        Some(payload_read(location, &header.shape(), header.payload_len, start))
     }
 
     /// Takes the bytes of a read, in the order of the reads: the verified part that belongs to the

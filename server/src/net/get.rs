@@ -6,7 +6,7 @@ use crate::http::conditional::{self, Outcome, Validators};
 use crate::http::head::Fields;
 use crate::http::range::{self, Selected};
 use crate::http::response::{CHUNK_END, LAST_CHUNK, push_chunk_size};
-use crate::origin::request::Conditions;
+use crate::origin::request::{Conditions, Extent};
 use crate::origin::respond::{self, View};
 use crate::origin::{Failure, respond::Stamp};
 use std::ops::Range;
@@ -25,9 +25,16 @@ impl Conn {
     ) -> Result<(), Stop> {
         let started = Instant::now();
         // A HEAD, a condition or a range from the middle would read the first bytes for nothing.
-        let needs_start = !terms.is_head && conditions.is_none_or(Conditions::may_need_start);
+        let extent = match terms.is_head {
+            true => Extent::Unknown,
+            false => conditions.map_or(Extent::Whole, Conditions::extent),
+        };
         let engine = &self.thread.engine;
-        let found = if needs_start { engine.get(key).await } else { engine.head(key).await };
+        let found = match extent {
+            Extent::Whole => engine.get(key).await,
+            Extent::Start => engine.get_start(key).await,
+            Extent::Unknown => engine.head(key).await,
+        };
         match found {
             Err(error) => self.fail(&error.into(), terms).await,
             Ok(None) => self.fail(&Failure::NotFound, terms).await,
@@ -59,14 +66,20 @@ impl Conn {
         let fields = conditions.map_or(Fields::default(), Conditions::fields);
         let (status, range) = match select(&view, &fields, terms.is_head) {
             Ok(selected) => selected,
-            Err(failure) => return self.fail(&failure, terms).await,
+            Err(failure) => {
+                // It may hold read buffers, and the answer may wait for a slow client.
+                drop(object);
+                return self.fail(&failure, terms).await;
+            }
         };
         if status == 304 {
             respond::not_modified(&mut self.out, &stamp, &view);
+            drop(object);
             return self.answered(status, stamp.keep_alive).await;
         }
         if terms.is_head || range.is_empty() {
             self.describe(&stamp, &object, &view, status, range);
+            drop(object);
             return self.answered(status, stamp.keep_alive).await;
         }
         let mut chunks = object.read(range.clone());
@@ -124,6 +137,8 @@ impl Conn {
         loop {
             self.out.extend_from_slice(&chunk);
             left = left.checked_sub(chunk.len() as u64).ok_or(Stop::Reset)?;
+            // Nobody may wait for a second read buffer while holding a first.
+            drop(chunk);
             if left == 0 {
                 return Ok(());
             }

@@ -71,6 +71,17 @@ pub struct PutPlan {
     pub conditions: Option<Box<Conditions>>,
 }
 
+/// Which bytes of an object are worth reading before its record is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// None, or some that the first ones are probably not among.
+    Unknown,
+    /// The first ones, and not all.
+    Start,
+    /// All, from the first on.
+    Whole,
+}
+
 /// The conditional fields of a request, owned.
 #[derive(Debug, Default)]
 pub struct Conditions {
@@ -109,13 +120,16 @@ impl Conditions {
         })
     }
 
-    /// True when the answer will probably be the object from its first byte on: ffmpeg sends
-    /// `bytes=0-` with every GET.
-    pub fn may_need_start(&self) -> bool {
-        let from_start = |range: &[u8]| range.starts_with(b"bytes=0-");
-        self.if_none_match.is_none()
-            && self.if_modified_since.is_none()
-            && self.range.as_deref().is_none_or(from_start)
+    /// What the answer will probably have of the object: ffmpeg sends `bytes=0-` with every GET.
+    pub fn extent(&self) -> Extent {
+        if self.if_none_match.is_some() || self.if_modified_since.is_some() {
+            return Extent::Unknown;
+        }
+        match self.range.as_deref() {
+            None | Some(b"bytes=0-") => Extent::Whole,
+            Some(range) if range.starts_with(b"bytes=0-") => Extent::Start,
+            Some(_) => Extent::Unknown,
+        }
     }
 
     /// The fields as the parser gave them.
@@ -202,5 +216,23 @@ fn action(head: &Head<'_>, policies: &Policies, mut key: Vec<u8>) -> Result<Acti
             }))
         }
         Method::Options => unreachable!("answered above"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_will_probably_be_sent_is_read_before_the_record_is_known() {
+        let extent = |fields: Fields<'_>| Conditions::owned(&fields).extent();
+        let range = |range| extent(Fields { range: Some(range), ..Fields::default() });
+        assert_eq!(range(b"bytes=0-"), Extent::Whole);
+        assert_eq!(range(b"bytes=0-799"), Extent::Start);
+        assert_eq!(range(b"bytes=100-"), Extent::Unknown);
+        assert_eq!(range(b"bytes=-500"), Extent::Unknown);
+        assert_eq!(extent(Fields { if_match: Some(b"\"a\""), ..Fields::default() }), Extent::Whole);
+        let none_match = Fields { if_none_match: Some(b"\"a\""), ..Fields::default() };
+        assert_eq!(extent(none_match), Extent::Unknown, "probably nothing but a 304");
     }
 }

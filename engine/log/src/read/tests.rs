@@ -3,7 +3,9 @@
 use super::*;
 use crate::directory::entry_of;
 use crate::index::Index;
-use tapeloop_format::{Geometry, KeyHasher, RecordKind, StoreGeometry, StoreId, chunk_crc};
+use tapeloop_format::{
+    Geometry, KEY_LEN_MAX, KeyHasher, RecordKind, StoreGeometry, StoreId, chunk_crc,
+};
 
 const STORE: StoreId = StoreId(*b"0123456789abcdef");
 const ZONE_SIZE: u64 = 2 << 20;
@@ -111,7 +113,7 @@ fn every_range_is_exactly_its_bytes_whether_or_not_they_came_with_the_header() {
         for start in ends {
             for end in ends.into_iter().filter(|end| *end >= start) {
                 let expected = &zone.payload[start as usize..end as usize];
-                for first in [None, Some(First::Header), Some(First::Payload)] {
+                for first in [None, Some(First::Header), Some(First::Payload), Some(First::Whole)] {
                     let found = zone.collect(start..end, first).expect("undamaged");
                     assert!(found == expected, "{start}..{end} of {len}, {first:?}");
                 }
@@ -206,4 +208,107 @@ fn a_record_from_another_place_or_lap_is_damage_where_the_index_points() {
     zone.bytes[OFFSET as usize + 8] ^= 0x10;
     let damaged = zone.feed(&mut zone.find(KEY, First::Header));
     assert!(damaged.is_err(), "{damaged:?}");
+}
+
+#[test]
+fn a_second_read_known_before_the_header_is_exactly_the_one_that_comes_next() {
+    for len in [262_151usize, 300_000, 524_288, 524_289, 700_000] {
+        let zone = zone(len);
+        let known = |first| second_read(&zone.directory, KEY.len(), &zone.location, first);
+        let ahead = known(First::Whole).expect("any metadata fits into the block with the key");
+        assert_eq!((known(First::Header), known(First::Payload)), (None, None), "not asked for");
+        for range in [0..len as u64, 5..262_145, 262_144..len as u64, 262_150..262_151] {
+            let reads = PayloadReads::new(Rc::new(zone.header()), zone.location, range.clone());
+            assert_eq!(zone.after_the_first(reads).next_read(), Some(ahead), "{range:?} of {len}");
+        }
+        let reads = PayloadReads::new(Rc::new(zone.header()), zone.location, 0..262_144);
+        assert_eq!(zone.after_the_first(reads).next_read(), None, "who needs no more reads none");
+    }
+    for len in [0usize, 1, 65_537, 262_144] {
+        let zone = zone(len);
+        let known = second_read(&zone.directory, KEY.len(), &zone.location, First::Whole);
+        assert_eq!(known, None, "{len} bytes come with the header");
+    }
+}
+
+#[test]
+fn a_second_read_is_known_only_where_no_metadata_can_move_the_payload() {
+    let zone = zone(700_000);
+    for key_len in 1..=KEY_LEN_MAX {
+        let offsets: Vec<usize> = (0..=METADATA_LEN_MAX)
+            .map(|metadata| RecordShape::of(key_len, metadata, 700_000).payload_offset)
+            .collect();
+        let is_certain = offsets.iter().all(|offset| *offset == offsets[0]);
+        let known = second_read(&zone.directory, key_len, &zone.location, First::Whole);
+        assert_eq!(known.is_some(), is_certain, "a key of {key_len} bytes");
+        if let Some(read) = known {
+            assert_eq!(read.at.offset, OFFSET + offsets[0] as u64 + READ_LEN);
+        }
+    }
+}
+
+#[test]
+fn a_second_read_never_leaves_the_zone_whatever_the_index_takes_for_the_keys_record() {
+    let zone = zone(700_000);
+    // The record of a key with the same hash, which ends where the zone does.
+    let offset = ZONE_SIZE - RecordShape::of(1, 0, 700_000).record_len as u64;
+    let location = Location { offset, ..zone.location };
+    let known = |key_len| second_read(&zone.directory, key_len, &location, First::Whole);
+    assert!(known(1).is_some(), "its own ends within");
+    let longer = (2..=KEY_LEN_MAX).filter_map(known).map(|read| read.at);
+    for at in longer {
+        assert!(at.offset + at.len as u64 <= ZONE_SIZE, "{at:?}");
+    }
+}
+
+#[test]
+fn what_was_read_ahead_is_verified_like_the_rest() {
+    let mut zone = zone(700_000);
+    let ahead = second_read(&zone.directory, KEY.len(), &zone.location, First::Whole);
+    let ahead = ahead.expect("known");
+    let feed = |zone: &Zone, bytes: &[u8]| {
+        let reads = PayloadReads::new(Rc::new(zone.header()), zone.location, 0..700_000);
+        let mut reads = zone.after_the_first(reads);
+        assert_eq!(reads.next_read(), Some(ahead));
+        reads.feed(&zone.directory, STORE.salt(), &ahead, bytes)
+    };
+    let early = zone.read(&ahead.at).to_vec();
+    assert_eq!(feed(&zone, &early), Ok(0..262_144));
+    let mut flipped = early.clone();
+    flipped[CHUNK] ^= 1;
+    let refused = feed(&zone, &flipped);
+    assert!(
+        matches!(refused, Err(Refusal::Damaged(FormatError::ChunkChecksum { index: 5, .. }))),
+        "{refused:?}"
+    );
+    // Read before the zone was reused, they are the object's; read after, they are not.
+    zone.directory.set_lap(2, LAP, false);
+    assert_eq!(feed_in_old_lap(&zone, &ahead, &early), Ok(0..262_144));
+    zone.bytes[ahead.at.offset as usize] ^= 1;
+    let late = zone.read(&ahead.at).to_vec();
+    assert_eq!(feed_in_old_lap(&zone, &ahead, &late), Err(Refusal::Moved));
+}
+
+/// Feeds a reader that had its header and first bytes before the zone was reused.
+fn feed_in_old_lap(
+    zone: &Zone,
+    ahead: &PayloadRead,
+    bytes: &[u8],
+) -> Result<Range<usize>, Refusal> {
+    let header = Rc::new(zone.header_of_old_lap());
+    let reads = PayloadReads::new(header, zone.location, 0..700_000);
+    let mut reads = zone.after_the_first(reads);
+    assert_eq!(reads.next_read(), Some(*ahead));
+    reads.feed(&zone.directory, STORE.salt(), ahead, bytes)
+}
+
+impl Zone {
+    /// `reads` after the record's first bytes have been given out.
+    fn after_the_first(&self, mut reads: PayloadReads) -> PayloadReads {
+        let read = first_read(&self.directory, KEY.len(), &self.location, First::Whole);
+        if let Some(part) = reads.feed_first(&self.directory, STORE.salt(), self.read(&read)) {
+            part.expect("undamaged");
+        }
+        reads
+    }
 }

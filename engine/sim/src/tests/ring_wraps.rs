@@ -1,7 +1,7 @@
 //! The ring goes round: mixed TTLs, overwrites and deletes over many laps, restarts in between, and
 //! the order in which zones give way under pressure.
 
-use crate::reader::Seen;
+use crate::reader::{Seen, SlowReader};
 use crate::rig::Rig;
 use crate::rng::Rng;
 use std::collections::BTreeMap;
@@ -25,6 +25,10 @@ impl Ring {
     fn new(seed: u64, volumes: u16, zone_count: u32, groups: Vec<GroupPolicy>) -> Ring {
         let geometry = Geometry::new(ZONE_SIZE, zone_count).expect("a small geometry");
         let geometry = StoreGeometry::new(geometry, volumes).expect("a few volumes");
+        Ring::of(seed, geometry, groups)
+    }
+
+    fn of(seed: u64, geometry: StoreGeometry, groups: Vec<GroupPolicy>) -> Ring {
         let mut rng = Rng::new(seed);
         let mut rig = Rig::new(geometry, 512, true);
         rig.groups = groups;
@@ -255,4 +259,36 @@ fn the_largest_object_finds_a_place_in_every_state_of_the_ring() {
         }
     }
     assert!(ring.laps() >= 10);
+}
+
+#[test]
+fn objects_of_several_reads_are_served_whole_or_not_at_all_while_zones_are_reused() {
+    let geometry = Geometry::new(1 << 20, 6).expect("zones for several large objects");
+    let geometry = StoreGeometry::new(geometry, 1).expect("one volume");
+    let mut ring = Ring::of(14, geometry, Vec::new());
+    let mut readers: Vec<SlowReader> = Vec::new();
+    let (mut served, mut whole, mut moved) = (0, 0, 0);
+    for step in 0..400u64 {
+        let key = format!("dvr/{}", ring.rng.below(12)).into_bytes();
+        let len = *ring.rng.pick(&[200_000, 262_144, 262_145, 500_000, 900_000]);
+        ring.put(&key, len, 10 * MINUTE_MS, 0).expect("a ring without guarantees always has space");
+        let ms = ring.rng.below(1500);
+        ring.rig.pass(ms);
+        let key = ring.rig.key(&key);
+        readers.extend(ring.rig.begin_slow(key));
+        let at = ring.rng.index(readers.len());
+        let goes_on = readers[at].read_on(&ring.rig).expect("every byte given out is the object's");
+        if !goes_on || readers.len() > 8 {
+            let reader = readers.swap_remove(at);
+            whole += u64::from(reader.is_done());
+            moved += u64::from(!goes_on && !reader.is_done());
+        }
+        if step % 10 == 0 {
+            served += ring.check();
+        }
+    }
+    assert!(
+        served > 100 && whole > 20 && moved > 20,
+        "{served} served, {whole} and {moved} slowly"
+    );
 }
