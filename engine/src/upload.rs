@@ -12,6 +12,9 @@ use tapeloop_log::{Append, Op, Put};
 use tokio::sync::oneshot;
 use twox_hash::XxHash3_128;
 
+/// What has been looked at for one checksum is still in the nearest cache for the other.
+const CHECKSUMMED_AT_ONCE: usize = 8 << 10;
+
 /// How the end of an upload is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ack {
@@ -115,8 +118,11 @@ impl Upload {
     }
 
     fn checksum(&mut self, bytes: &[u8]) {
-        self.checksums.as_mut().expect("only a commit takes them").update(bytes);
-        self.content.write(bytes);
+        let checksums = self.checksums.as_mut().expect("only a commit takes them");
+        for part in bytes.chunks(CHECKSUMMED_AT_ONCE) {
+            checksums.update(part);
+            self.content.write(part);
+        }
     }
 
     fn check_len(&self, more: u64) -> Result<(), PutError> {
