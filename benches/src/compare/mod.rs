@@ -8,6 +8,7 @@ mod caches;
 mod cold;
 mod echo;
 mod fio;
+mod floor;
 mod hot;
 mod load;
 mod mix;
@@ -303,6 +304,7 @@ impl Bench<'_> {
     }
 
     fn mix_rows(&self, round: u32, cells: &mut Cells) -> Result<()> {
+        floor::run(cells)?;
         for peer in MIX_PEERS {
             // A server takes most of a minute here.
             if matches!(peer, Peer::Cached(_)) && !workloads::is_in_third(&self.plan, round) {

@@ -3,8 +3,8 @@
 //! A block has one writer, which appends; any number of readers see only the published prefix.
 //! Writer and readers touch disjoint bytes, ordered by a Release store and an Acquire load of
 //! the published length. The block is reused only when the last handle is gone, wherever it was:
-//! a writer, a reader, a queue, or an operation the kernel still works on. Nobody waits for what the
-//! network was lent: a block that was gets other pages before it is reused.
+//! a writer, a reader, a queue, or an operation the kernel still works on. Nobody waits for what
+//! the network was lent: a block that was gets other pages before it is reused.
 
 use std::fmt;
 use std::io;

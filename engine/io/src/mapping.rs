@@ -44,8 +44,8 @@ impl Mapping {
         Ok(Mapping { _map: map, base, len })
     }
 
-    /// Puts zeroed pages in the place of those at `offset`. Whoever holds the old ones keeps them, and
-    /// what they say.
+    /// Puts zeroed pages in the place of those at `offset`. Whoever holds the old ones keeps them,
+    /// and what they say.
     ///
     /// # Safety
     /// Nobody may have a reference to these bytes.

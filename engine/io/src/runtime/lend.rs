@@ -1,8 +1,8 @@
 //! Arena memory to sockets without a copy: its pages go through a pipe.
 //!
-//! Whoever lends gives up knowing when the pages come back: a client may leave them unread for long,
-//! and on the loopback interface they are the very bytes it reads. So a block that was lent is not
-//! written to again; see `Block::lend`.
+//! Whoever lends gives up knowing when the pages come back: a client may leave them unread for
+//! long, and on the loopback interface they are the very bytes it reads. So a block that was lent
+//! is not written to again; see `Block::lend`.
 
 use std::cell::RefCell;
 use std::io;
@@ -75,8 +75,8 @@ impl Pipe {
         count_of(unsafe { libc::vmsplice(self.into.as_raw_fd(), list.as_ptr(), list.len(), flags) })
     }
 
-    /// Moves up to `filled` bytes from the pipe to the socket, which must be non-blocking: the flag of
-    /// the call is about the pipe.
+    /// Moves up to `filled` bytes from the pipe to the socket, which must be non-blocking: the flag
+    /// of the call is about the pipe.
     fn drain<S: AsRawFd>(&self, socket: &S, filled: usize) -> io::Result<usize> {
         let (out, socket, flags) =
             (self.out.as_raw_fd(), socket.as_raw_fd(), libc::SPLICE_F_NONBLOCK);

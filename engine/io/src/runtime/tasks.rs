@@ -54,7 +54,8 @@ impl Elsewhere {
     }
 }
 
-/// A spawned task. Dropping it lets the task go on; awaiting it gives what it came to, or its panic.
+/// A spawned task. Dropping it lets the task go on; awaiting it gives what it came to, or its
+/// panic.
 pub struct Task<T>(Option<async_task::Task<T>>);
 
 impl<T> Task<T> {

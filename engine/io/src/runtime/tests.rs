@@ -1,3 +1,5 @@
+//! The runtime over real sockets and threads: who is polled, who is woken, what is kept.
+
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -6,8 +6,8 @@ use super::{Source, Violation, identifiers};
 const RULE: &str = "arrows";
 const HTTP: &str = "server/src/http";
 
-/// Files that may speak to a foreign runtime, so that it can be replaced, and tests of them.
-const TOKIO_URING_HOMES: [&str; 3] = ["engine/io/src/runtime", "engine/io/tests", "server/src/net"];
+/// Files that may speak to a ring, so that there is one place that does.
+const RING_HOME: &str = "engine/io";
 /// The crates whose results depend on their arguments alone.
 const PURE: [&str; 2] = ["engine/format/src/", "engine/log/src/"];
 /// What a pure crate would reach the outside world with.
@@ -21,7 +21,7 @@ pub(super) fn check(source: &Source) -> Vec<Violation> {
         in_tests |= line.starts_with("mod tests {");
         let messages = [
             upward(source, line),
-            runtime(source, line),
+            ring(source, line),
             http_reaches_out(source, line),
             impure(source, line).filter(|_| !in_tests),
         ];
@@ -44,15 +44,14 @@ fn upward(source: &Source, line: &str) -> Option<String> {
     Some(advice(home, &used))
 }
 
-fn runtime(source: &Source, line: &str) -> Option<String> {
-    let at_home = TOKIO_URING_HOMES.iter().any(|home| is_module(&source.path, home));
-    if at_home || !identifiers(line).any(|(_, name)| name == "tokio_uring") {
+fn ring(source: &Source, line: &str) -> Option<String> {
+    let at_home = source.path.starts_with(RING_HOME);
+    if at_home || !identifiers(line).any(|(_, name)| name == "io_uring") {
         return None;
     }
     Some(format!(
-        "tokio_uring is unmaintained and has to stay replaceable: its types live in {} only. \
-         Give this file a type of ours instead.",
-        TOKIO_URING_HOMES.join(" and "),
+        "rings have one home, {RING_HOME}: it knows what the kernel still has. Give this file a \
+         type of ours instead.",
     ))
 }
 
