@@ -5,7 +5,7 @@ mod common;
 use common::{Store, collect, get, key, payload, put};
 use std::future::{Future, poll_fn};
 use std::task::Poll;
-use tapeloop_engine::{Engine, Object, Options, block_on};
+use tapeloop_engine::{Engine, Object, Options, block_on, spawn, yield_now};
 
 const READ_LEN: usize = 256 << 10;
 const HOUR_MS: u64 = 3_600_000;
@@ -32,7 +32,7 @@ fn open(store: &Store, read_buffers: usize) -> Engine {
 /// Lets everything that has been begun come to the drive.
 async fn settle() {
     for _ in 0..64 {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 }
 
@@ -149,11 +149,11 @@ fn a_crowd_of_readers_with_few_buffers_comes_to_its_end() {
             for _ in 0..3 {
                 let read = |name: String| {
                     let engine = engine.clone();
-                    tokio::task::spawn_local(async move { get(&engine, &name).await })
+                    spawn(async move { get(&engine, &name).await })
                 };
                 let crowd: Vec<_> = names.iter().cloned().map(read).collect();
                 for (seed, reader) in crowd.into_iter().enumerate() {
-                    let read = reader.await.expect("not cancelled");
+                    let read = reader.await;
                     assert!(read == Some(payload(LEN, seed as u8)), "{seed} of {buffers} buffers");
                 }
             }
@@ -176,12 +176,12 @@ fn objects_that_wait_to_be_read_leave_the_larger_half_of_the_buffers_to_first_re
         let start = engine.stats().drive_reads;
         let find = |name: &String| {
             let (engine, name) = (engine.clone(), key(name));
-            tokio::task::spawn_local(async move { engine.get(&name).await })
+            spawn(async move { engine.get(&name).await })
         };
         let crowd: Vec<_> = names.iter().map(find).collect();
         let mut held = Vec::new();
         for found in crowd {
-            held.push(found.await.expect("not cancelled").expect("readable").expect("there"));
+            held.push(found.await.expect("readable").expect("there"));
         }
         settle().await;
         assert_eq!(engine.stats().drive_reads - start, 8, "five first reads, three ahead");
