@@ -53,7 +53,7 @@ pub(super) enum Wait {
 pub(super) struct Driver {
     ring: RefCell<IoUring>,
     states: RefCell<Slab<State>>,
-    /// Completions of a turn; kept for its memory.
+    /// Completions that have been seen and not told.
     completed: RefCell<Vec<(u64, i32)>>,
     waker: Waker,
     is_wake_armed: Cell<bool>,
@@ -95,9 +95,11 @@ impl Driver {
         let mut ring = self.ring.borrow_mut();
         // SAFETY: by the caller's promise.
         while unsafe { ring.submission().push(entry) }.is_err() {
-            // Full: the kernel takes what there is. What it completes meanwhile waits its turn.
-            let submitted = ring.submit();
-            assert!(submitted.is_ok_and(|count| count > 0), "a full queue can be submitted");
+            // Full: the kernel takes what there is. Should it want room for completions first, they
+            // wait their turn here.
+            unless_passing(ring.submit()).expect("a full queue can be submitted");
+            let completions = ring.completion();
+            self.completed.borrow_mut().extend(completions.map(|it| (it.user_data(), it.result())));
         }
     }
 
@@ -114,7 +116,7 @@ impl Driver {
         let mut completed = mem::take(&mut *self.completed.borrow_mut());
         {
             let mut ring = self.ring.borrow_mut();
-            enter(&mut ring, wait)?;
+            enter(&mut ring, if completed.is_empty() { wait } else { Wait::No })?;
             completed.extend(ring.completion().map(|entry| (entry.user_data(), entry.result())));
         }
         let mut is_woken = false;
@@ -129,7 +131,10 @@ impl Driver {
                 key => self.complete(usize::try_from(key).expect("keys are small"), result),
             }
         }
-        *self.completed.borrow_mut() = completed;
+        // Handling these may have brought others.
+        let mut others = self.completed.borrow_mut();
+        completed.append(&mut others);
+        *others = completed;
         Ok(is_woken)
     }
 
@@ -194,8 +199,7 @@ impl Driver {
     }
 }
 
-/// One io_uring_enter, unless there is nothing to do in the kernel. Interruptions and a passing
-/// lack of resources are not errors: what was not submitted stays where it is.
+/// One io_uring_enter, unless there is nothing to do in the kernel.
 fn enter(ring: &mut IoUring, wait: Wait) -> io::Result<()> {
     let entered = match wait {
         Wait::No => {
@@ -212,6 +216,12 @@ fn enter(ring: &mut IoUring, wait: Wait) -> io::Result<()> {
             ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&time))
         }
     };
+    unless_passing(entered)
+}
+
+/// Interruptions and a passing lack of resources are not errors: what was not submitted stays where
+/// it is.
+fn unless_passing(entered: io::Result<usize>) -> io::Result<()> {
     match entered {
         Ok(_) => Ok(()),
         Err(error) => match error.raw_os_error() {
