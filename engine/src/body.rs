@@ -55,7 +55,7 @@ pub(crate) struct Body {
     /// What its readers keep with it.
     pub(crate) note: OnceLock<Box<[u8]>>,
     received: AtomicU64,
-    /// Readers of the whole so far.
+    /// How often it, or a range of it, has been read from memory.
     readers: AtomicU32,
     progress: watch::Sender<Progress>,
 }

@@ -20,7 +20,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::BLOCK;
 use crate::buffers::AlignedBuf;
-use crate::ring_setup::{self, RingFlags};
+use crate::ring_setup::{self, RingFlags, unless_passing};
 use crate::volume::VolumeFile;
 use crate::waker::Waker;
 pub use ops::{Completion, ShortTransfer, WriteSource};
@@ -248,18 +248,11 @@ impl WriteRing {
         self.wake_armed = true;
     }
 
-    /// One io_uring_enter. Interruptions and a passing lack of resources are not errors: what
-    /// was not submitted stays staged.
+    /// One io_uring_enter.
     fn enter(&mut self, want: usize, timeout: Duration) -> io::Result<()> {
         let timespec = types::Timespec::from(timeout);
         let args = types::SubmitArgs::new().timespec(&timespec);
-        match self.ring.submitter().submit_with_args(want, &args) {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
-        }
+        unless_passing(self.ring.submitter().submit_with_args(want, &args))
     }
 
     /// Takes every completion that is there. With DEFER_TASKRUN one wait brings only a part of

@@ -7,6 +7,8 @@ use std::ptr::NonNull;
 
 use memmap2::{Advice, MmapMut, MmapOptions};
 
+use crate::socket::check;
+
 /// A huge page on x86-64 and most arm64 kernels. The mapping starts on one so that none is lost.
 const HUGE_PAGE: usize = 2 * 1024 * 1024;
 
@@ -67,10 +69,6 @@ impl Mapping {
         // SAFETY: offset < len, inside the one mapping.
         unsafe { self.base.add(offset) }
     }
-}
-
-fn check(status: libc::c_int) -> io::Result<()> {
-    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -62,6 +62,18 @@ pub(crate) fn allow_io_workers(count: usize) -> io::Result<()> {
     asking.submitter().register_iowq_max_workers(&mut [wanted, 0])
 }
 
+/// What an io_uring_enter says. Interruptions and a passing lack of resources are not errors: what
+/// was not submitted stays where it is.
+pub(crate) fn unless_passing(entered: io::Result<usize>) -> io::Result<()> {
+    match entered {
+        Ok(_) => Ok(()),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
+
 fn try_build(entries: u32, flags: RingFlags) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     if flags.single_issuer {

@@ -61,7 +61,8 @@ fn set_option<T: Copy>(
     check(unsafe { libc::setsockopt(fd, level, name, value, len) })
 }
 
-fn check(status: libc::c_int) -> io::Result<()> {
+/// What a call says that returns 0, or -1 and errno.
+pub(crate) fn check(status: libc::c_int) -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -17,7 +17,7 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
 use slab::Slab;
 
-use crate::ring_setup;
+use crate::ring_setup::{self, unless_passing};
 use crate::waker::Waker;
 
 /// The user data of the poll on the waker, and of operations whose end nobody wants to know.
@@ -217,18 +217,6 @@ fn enter(ring: &mut IoUring, wait: Wait) -> io::Result<()> {
         }
     };
     unless_passing(entered)
-}
-
-/// Interruptions and a passing lack of resources are not errors: what was not submitted stays where
-/// it is.
-fn unless_passing(entered: io::Result<usize>) -> io::Result<()> {
-    match entered {
-        Ok(_) => Ok(()),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-            _ => Err(error),
-        },
-    }
 }
 
 /// Buffers that the kernel knows. It forgets them when this is dropped.

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use crate::chunk::Chunk;
+use crate::socket::check;
 
 /// Room in the pipe, if the system grants it: 256 pages. With less, less is sent at once.
 const PIPE_BYTES: libc::c_int = 1 << 20;
@@ -47,10 +48,7 @@ impl Pipe {
     fn new() -> io::Result<Pipe> {
         let mut ends = [0; 2];
         // SAFETY: the call writes two descriptors to an array of two.
-        let status = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) };
-        if status != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
         // SAFETY: both were just made and nobody else owns them.
         let [out, into] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
         // SAFETY: the call takes integers. It may refuse, which costs more calls later.
