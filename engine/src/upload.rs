@@ -5,6 +5,7 @@ use crate::body::Body;
 use crate::door::Command;
 use crate::engine::Shared;
 use crate::error::PutError;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tapeloop_format::PayloadChecksums;
 use tapeloop_io::{BlockWriter, Spare};
@@ -57,7 +58,8 @@ pub struct Upload {
     shared: Arc<Shared>,
     body: Arc<Body>,
     claim: Option<Claim>,
-    writer: Option<BlockWriter>,
+    /// Blocks with room. The first may have bytes already, and is the body's then.
+    writers: VecDeque<BlockWriter>,
     checksums: Option<PayloadChecksums>,
     content: Box<XxHash3_128>,
     options: PutOptions,
@@ -71,7 +73,7 @@ impl Upload {
         let checksums = Some(PayloadChecksums::new(shared.store_id.salt()));
         let max = shared.object_len_max;
         let content = Box::new(XxHash3_128::new());
-        Upload { shared, body, claim, writer: None, checksums, content, options, max }
+        Upload { shared, body, claim, writers: VecDeque::new(), checksums, content, options, max }
     }
 
     /// Bytes received so far.
@@ -86,35 +88,66 @@ impl Upload {
         while !bytes.is_empty() {
             let mut writer = self.writer().await?;
             let taken = writer.append(bytes);
-            self.writer = Some(writer);
-            self.account(&bytes[..taken]);
+            self.account(&writer, taken);
+            self.keep([writer]);
             bytes = &bytes[taken..];
         }
         Ok(())
     }
 
     /// Arena memory for a receive of at most `max` bytes straight from a socket. Waits while the
-    /// arena is full of other uploads.
+    /// arena is full of other uploads; what there is of it at once may be less than `max`.
     pub async fn recv_buffer(&mut self, max: usize) -> Result<Spare, PutError> {
         assert!(max > 0);
         self.check_len(1)?;
-        let left = self.max - self.body.received();
-        let writer = self.writer().await?;
-        Ok(writer.into_spare(max.min(usize::try_from(left).unwrap_or(usize::MAX))))
+        let left = usize::try_from(self.max - self.body.received()).unwrap_or(usize::MAX);
+        let max = max.min(left);
+        let first = self.writer().await?;
+        let mut room = first.remaining();
+        let mut writers = vec![first];
+        while room < max
+            && let Some(writer) = self.writers.pop_front().or_else(|| self.block_now())
+        {
+            room += writer.remaining();
+            writers.push(writer);
+        }
+        Ok(Spare::new(writers, max))
     }
 
     /// Takes a receive buffer back with `n` bytes in it.
     pub fn received(&mut self, spare: Spare, n: usize) {
-        let writer = spare.finish(n);
-        let end = writer.len();
-        self.checksum(&writer.published()[end - n..]);
-        self.writer = Some(writer);
-        self.body.advance(n as u64);
+        let mut start = spare.start();
+        let writers = spare.finish(n);
+        for writer in &writers {
+            self.account(writer, writer.len() - start);
+            start = 0;
+        }
+        self.keep(writers);
     }
 
-    fn account(&mut self, bytes: &[u8]) {
-        self.checksum(bytes);
-        self.body.advance(bytes.len() as u64);
+    /// A block has `new` more bytes. Followers see them now.
+    fn account(&mut self, writer: &BlockWriter, new: usize) {
+        if new == 0 {
+            return;
+        }
+        let start = writer.len() - new;
+        if start == 0 {
+            self.body.push_block(writer.share());
+        }
+        self.checksum(&writer.published()[start..]);
+        self.body.advance(new as u64);
+    }
+
+    /// Takes back those that go on, in their order.
+    fn keep(
+        &mut self,
+        writers: impl IntoIterator<IntoIter: DoubleEndedIterator, Item = BlockWriter>,
+    ) {
+        for writer in writers.into_iter().rev() {
+            if writer.remaining() > 0 {
+                self.writers.push_front(writer);
+            }
+        }
     }
 
     fn checksum(&mut self, bytes: &[u8]) {
@@ -134,21 +167,20 @@ impl Upload {
         }
     }
 
-    /// The writer of a block with room.
+    /// The first writer with room.
     async fn writer(&mut self) -> Result<BlockWriter, PutError> {
-        if let Some(writer) = self.writer.take_if(|writer| writer.remaining() > 0) {
+        if let Some(writer) = self.writers.pop_front().or_else(|| self.block_now()) {
             return Ok(writer);
         }
-        self.writer = None;
+        // Others are to be stored first, which takes a drive that answers.
         let Shared { admission, live, door, .. } = &*self.shared;
         let claim = self.claim.as_mut().expect("only a commit takes it");
-        let writer = match admission.block_now(claim, live) {
-            Some(writer) => writer,
-            // Others are to be stored first, which takes a drive that answers.
-            None => door.unless_stalled(admission.block(claim, live)).await?,
-        };
-        self.body.push_block(writer.share());
-        Ok(writer)
+        door.unless_stalled(admission.block(claim, live)).await
+    }
+
+    fn block_now(&mut self) -> Option<BlockWriter> {
+        let claim = self.claim.as_mut().expect("only a commit takes it");
+        self.shared.admission.block_now(claim, &self.shared.live)
     }
 
     /// The body is complete: makes it an object. With `Ack::Durable` it is on stable storage when
@@ -160,7 +192,7 @@ impl Upload {
         {
             return Err(PutError::Length { declared, received });
         }
-        self.writer = None;
+        self.writers.clear();
         let content_hash = self.content.finish_128().to_le_bytes();
         let checksums = self.checksums.take().expect("an upload is committed once");
         let put = Put {
@@ -195,7 +227,7 @@ impl Drop for Upload {
     fn drop(&mut self) {
         // With the claim gone the appender owns the upload's end.
         if let Some(claim) = self.claim.take() {
-            self.writer = None;
+            self.writers.clear();
             self.shared.live.end_upload(&self.body);
             self.shared.admission.release(claim);
         }

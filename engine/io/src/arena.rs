@@ -14,7 +14,6 @@ use std::ptr::NonNull;
 
 use crate::mapping::Mapping;
 use crate::slots::{self, Slots};
-use crate::spare::Spare;
 use crate::sync::{Arc, Notify};
 use crate::{BLOCK, round_up_to_block};
 
@@ -219,12 +218,6 @@ impl BlockWriter {
     /// Ends the writing and keeps the block: see the note on dropping.
     pub fn seal(self) -> Block {
         self.share()
-    }
-
-    /// Lends the tail, at most `max_len` bytes of it, to a receive operation. Panics when that is
-    /// nothing: a receive of 0 bytes looks like the end of the stream.
-    pub fn into_spare(self, max_len: usize) -> Spare {
-        Spare::new(self, max_len)
     }
 
     /// The address of the first unpublished byte. For a full block it is one past the end.

@@ -11,6 +11,7 @@
 
 mod driver;
 mod in_flight;
+mod large;
 mod lend;
 mod pool;
 mod reader;
@@ -27,6 +28,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use driver::{Driver, Wait};
+use large::Large;
 use lend::Lender;
 pub use pool::{ReadBuf, ReadPool};
 pub use reader::{DiskReader, ExpectedRead, READS_PER_DRIVE_MAX};
@@ -44,6 +46,7 @@ struct Core {
     driver: Rc<Driver>,
     tasks: Tasks,
     timers: Timers,
+    large: Large,
     lender: Lender,
 }
 
@@ -59,8 +62,8 @@ thread_local! {
 pub fn block_on<F: Future>(entries: u32, future: F) -> io::Result<F::Output> {
     let driver = Rc::new(Driver::new(entries)?);
     let tasks = Tasks::new(driver.waker());
-    let core =
-        Rc::new(Core { driver, tasks, timers: Timers::default(), lender: Lender::default() });
+    let (timers, large, lender) = (Timers::default(), Large::default(), Lender::default());
+    let core = Rc::new(Core { driver, tasks, timers, large, lender });
     let entered = Entered::new(Rc::clone(&core));
     let output = core.run(async {
         let output = future.await;
@@ -84,7 +87,11 @@ impl Core {
                 return Ok(output);
             }
             self.tasks.run_ready();
-            let wait = match self.tasks.has_ready() || root.is_woken() {
+            if self.large.call_next() {
+                self.tasks.run_ready();
+            }
+            let is_busy = self.tasks.has_ready() || self.large.is_awaited() || root.is_woken();
+            let wait = match is_busy {
                 true => Wait::No,
                 false => Wait::Until(self.timers.next_due()),
             };

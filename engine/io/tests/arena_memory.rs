@@ -19,6 +19,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use arena::{ARENA_BLOCK, Arena, BlockWriter};
+use spare::Spare;
 use tapeloop_io::{BLOCK, round_up_to_block};
 
 /// Rounds of every test: each is another order of the threads' steps.
@@ -32,11 +33,11 @@ fn arena(blocks: usize) -> Arena {
 fn write(mut writer: BlockWriter, owner: u8) -> BlockWriter {
     assert!(writer.is_empty(), "a fresh block shows nothing of its past");
     assert_eq!(writer.append(&[owner]), 1);
-    let mut spare = writer.into_spare(BLOCK);
+    let mut spare = Spare::new(vec![writer], BLOCK);
     // SAFETY: one byte of the tail, which this spare alone may write to.
-    unsafe { spare.ptr().write(owner) };
+    unsafe { spare.list()[0].iov_base.cast::<u8>().write(owner) };
     spare.set_filled(1);
-    let mut writer = spare.finish(1);
+    let mut writer = spare.finish(1).remove(0);
     writer.spare()[0] = owner;
     writer.advance(1);
     assert_eq!(writer.published(), [owner; 3]);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use support::{Store, wait_for};
 use tapeloop_io::{
-    ARENA_BLOCK, Arena, BLOCK, Block, BlockWriter, WriteRing, WriteSource, block_on,
+    ARENA_BLOCK, Arena, BLOCK, Block, BlockWriter, Spare, WriteRing, WriteSource, block_on,
 };
 
 const STAMP: usize = 64;
@@ -40,7 +40,7 @@ fn write_block(mut writer: BlockWriter, owner: u64, readers: &[SyncSender<(Block
         let bytes = stamp(owner, place);
         if step % 3 == 0 {
             writer.spare()[..STAMP].copy_from_slice(&bytes);
-            writer = writer.into_spare(STAMP).finish(STAMP);
+            writer = Spare::new(vec![writer], STAMP).finish(STAMP).remove(0);
         } else {
             assert_eq!(writer.append(&bytes), STAMP);
         }
@@ -145,7 +145,7 @@ fn a_full_block_lends_no_spare() {
     let arena = Arena::new(ARENA_BLOCK).unwrap();
     let mut writer = arena.try_alloc().unwrap();
     writer.advance(ARENA_BLOCK);
-    let _ = writer.into_spare(1);
+    let _ = Spare::new(vec![writer], 1);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_dropped_spare_publishes_nothing_and_frees_the_block() {
     let mut writer = arena.try_alloc().unwrap();
     writer.append(&[1; 10]);
     let follower = writer.share();
-    let spare = writer.into_spare(usize::MAX);
+    let spare = Spare::new(vec![writer], usize::MAX);
     assert_eq!(spare.capacity(), ARENA_BLOCK - 10);
     drop(spare);
     assert_eq!(follower.as_slice(), [1; 10]);

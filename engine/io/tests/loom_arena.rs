@@ -23,6 +23,7 @@ use loom::cell::UnsafeCell;
 use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
+use spare::Spare;
 use tapeloop_io::{BLOCK, round_up_to_block};
 
 /// Memory as loom sees it: who may touch it when.
@@ -204,12 +205,12 @@ fn a_follower_sees_only_what_was_written_before_it_was_published() {
         cells[0].write();
         writer.append(b"a");
         cells[1].write();
-        let mut spare = writer.into_spare(1);
+        let mut spare = Spare::new(vec![writer], 1);
         assert_eq!(spare.capacity(), 1);
         // SAFETY: one byte of the tail, which this spare alone may write to.
-        unsafe { spare.ptr().write(b'b') };
+        unsafe { spare.list()[0].iov_base.cast::<u8>().write(b'b') };
         spare.set_filled(1);
-        let writer = spare.finish(1);
+        let writer = spare.finish(1).remove(0);
         cells[2].write();
         drop(writer);
         follower.join().expect("a follower that ends well");

@@ -8,35 +8,42 @@ use std::os::fd::AsRawFd;
 use std::thread;
 
 use support::pattern;
-use tapeloop_io::{ARENA_BLOCK, Arena, Chunk, Stream, block_on, runtime, socket};
+use tapeloop_io::{
+    ARENA_BLOCK, Arena, BlockWriter, Chunk, Spare, Stream, block_on, runtime, socket,
+};
 
 const LEN: usize = 3 * ARENA_BLOCK + 1234;
 
-/// An upload received into arena blocks and echoed from them, chunk by chunk as it arrives.
+/// An upload received into arena blocks, two at a time, and echoed from them as it arrives.
 async fn echo(stream: TcpStream, arena: Arena) -> usize {
     let stream = Stream::new(stream).unwrap();
     let mut received = 0;
-    let mut writer = arena.alloc().await;
+    let mut writers: Vec<BlockWriter> = Vec::new();
     loop {
-        if writer.remaining() == 0 {
-            writer = arena.alloc().await;
+        writers.retain(|writer| writer.remaining() > 0);
+        while writers.len() < 2 {
+            writers.push(arena.alloc().await);
         }
-        let start = writer.len();
-        let (result, spare) = stream.read_spare(writer.into_spare(10_000)).await;
+        let mut start = writers[0].len();
+        let (result, spare) = stream.read_spare(Spare::new(writers, ARENA_BLOCK + 999)).await;
         let n = result.unwrap();
-        assert_eq!(spare.filled(), n);
-        writer = spare.finish(n);
+        assert_eq!((spare.start(), spare.filled()), (start, n));
+        writers = spare.finish(n);
         if n == 0 {
             return received;
         }
-        let chunk = Chunk::from_block(writer.share(), start..start + n);
-        let (head, tail) = (chunk.slice(0..n / 2), chunk.slice(n / 2..n));
-        for part in [head, tail] {
-            let mut left = part;
-            while !left.is_empty() {
-                let sent = stream.write_chunks(vec![left.clone()]).await.0.unwrap();
-                left = left.slice(sent..left.len());
+        for writer in &writers {
+            let chunk = Chunk::from_block(writer.share(), start..writer.len());
+            let half = chunk.len() / 2;
+            let (head, tail) = (chunk.slice(0..half), chunk.slice(half..chunk.len()));
+            for part in [head, tail] {
+                let mut left = part;
+                while !left.is_empty() {
+                    let sent = stream.write_chunks(vec![left.clone()]).await.0.unwrap();
+                    left = left.slice(sent..left.len());
+                }
             }
+            start = 0;
         }
         received += n;
     }
@@ -69,15 +76,15 @@ fn what_is_received_into_the_arena_is_sent_from_it() {
 }
 
 #[test]
-fn a_shut_down_socket_ends_its_receive_and_frees_the_block() {
+fn a_shut_down_socket_ends_its_receive_and_frees_its_blocks() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (stream, _) = listener.accept().unwrap();
-    let arena = Arena::new(ARENA_BLOCK).unwrap();
+    let arena = Arena::new(2 * ARENA_BLOCK).unwrap();
     let received = block_on(64, async {
         let fd = stream.as_raw_fd();
         let upload = runtime::spawn(echo(stream, arena.clone()));
-        // Until the receive has the block.
+        // Until the receive has both blocks.
         while arena.free_blocks() > 0 {
             runtime::yield_now().await;
         }
@@ -85,7 +92,7 @@ fn a_shut_down_socket_ends_its_receive_and_frees_the_block() {
         upload.await
     });
     assert_eq!(received.unwrap(), 0);
-    assert_eq!(arena.free_blocks(), 1);
+    assert_eq!(arena.free_blocks(), 2);
     drop(silent);
 }
 
@@ -111,7 +118,7 @@ fn what_was_lent_arrives_as_it_was_although_its_blocks_are_used_again() {
             far.read_exact(&mut found).unwrap();
             assert!(found == on_its_way, "round {round}");
             near.writable().await.unwrap();
-            let sent = near.lend_chunks(&parts).unwrap();
+            let sent = near.lend_chunks(&parts).await.unwrap();
             assert!(sent > 100, "{sent} bytes sent: none by reference");
             on_its_way = parts.iter().flat_map(|part| part.to_vec()).take(sent).collect();
         }
@@ -132,7 +139,7 @@ fn a_client_that_takes_nothing_more_is_lent_nothing_more() {
         let part = [Chunk::from_block(writer.seal(), 0..ARENA_BLOCK)];
         let mut sent = 0;
         loop {
-            match near.lend_chunks(&part).unwrap() {
+            match near.lend_chunks(&part).await.unwrap() {
                 0 => break,
                 count => sent += count,
             }
@@ -145,12 +152,12 @@ fn a_client_that_takes_nothing_more_is_lent_nothing_more() {
         let mut far = reader.join().unwrap();
         // Nothing of what did not fit is left over for the next.
         let next = Chunk::from(b"next".to_vec());
-        assert_eq!(near.lend_chunks(&[next]).unwrap(), 4);
+        assert_eq!(near.lend_chunks(&[next]).await.unwrap(), 4);
         let mut found = [0; 4];
         far.read_exact(&mut found).unwrap();
         assert_eq!(&found, b"next");
         drop(far);
-        while near.lend_chunks(&part).is_ok() {
+        while near.lend_chunks(&part).await.is_ok() {
             runtime::yield_now().await;
         }
     })

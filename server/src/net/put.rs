@@ -21,8 +21,10 @@ use tapeloop_engine::{Ack, Key, PutError, PutOptions, Upload, clock};
 const QUICKACK_MAX: u64 = 64 << 10;
 /// Runs of body bytes from this length on are received straight into the arena.
 const DIRECT_MIN: u64 = 16 << 10;
-/// One receive takes no more than this.
+/// One receive takes no more than this, ...
 const RECEIVE_MAX: u64 = 256 << 10;
+/// ... and at first, or when the one before was not full, than this.
+const RECEIVE_START: u64 = 64 << 10;
 
 impl Conn {
     pub(super) async fn put(
@@ -89,7 +91,7 @@ impl Conn {
 
     /// Receives the whole body. The upload is dropped on every failure.
     async fn receive(&mut self, mut upload: Upload, body: &mut Body) -> Result<Upload, Fault> {
-        let pace = Pace::new(body);
+        let mut pace = Pace::new(body);
         loop {
             let unread = self.inbox.unread();
             match body.step(unread).map_err(Failure::from)? {
@@ -106,7 +108,7 @@ impl Conn {
                 Step::NeedMore => {
                     let all = unread.len();
                     self.inbox.consume(all);
-                    let received = self.receive_more(&mut upload, body, &pace).await?;
+                    let received = self.receive_more(&mut upload, body, &mut pace).await?;
                     if received == 0 {
                         return Err(self.body_ended_early(body).into());
                     }
@@ -120,7 +122,7 @@ impl Conn {
         &mut self,
         upload: &mut Upload,
         body: &mut Body,
-        pace: &Pace,
+        pace: &mut Pace,
     ) -> Result<usize, Fault> {
         let direct = body.direct();
         if direct < DIRECT_MIN {
@@ -129,14 +131,16 @@ impl Conn {
         }
         // No deadline while the arena is full: it is we who keep the encoder waiting.
         self.socket.clear_deadline();
-        let want = usize::try_from(direct.min(RECEIVE_MAX)).expect("bounded");
+        let want = usize::try_from(direct.min(pace.receive_len)).expect("bounded");
         let spare = upload.recv_buffer(want).await?;
+        let room = spare.capacity();
         pace.expect_bytes(self, body);
         if direct <= QUICKACK_MAX {
             self.socket.quickack();
         }
         let (result, spare) = self.socket.read_spare(spare).await;
         let count = result.map_err(|_| Stop::Gone)?;
+        pace.received(count, room);
         upload.received(spare, count);
         body.took_direct(count as u64);
         self.thread.counters.bytes_received.add(count as u64);
@@ -184,16 +188,27 @@ impl Conn {
     }
 }
 
-/// How late the next bytes of a body may be.
+/// How late the next bytes of a body may be, and how many are received at once.
 struct Pace {
     started_ms: u64,
+    receive_len: u64,
     /// Live uploads stay open for a whole segment and have no rate; declared ones have.
     has_rate: bool,
 }
 
 impl Pace {
     fn new(body: &Body) -> Pace {
-        Pace { started_ms: deadline::now_ms(), has_rate: body.is_longer_than(0) }
+        let has_rate = body.is_longer_than(0);
+        Pace { started_ms: deadline::now_ms(), receive_len: RECEIVE_START, has_rate }
+    }
+
+    /// A receive took `count` bytes where there was room for `room`. An encoder that is ahead of us
+    /// is served in fewer and longer receives; one that is not keeps no arena waiting.
+    fn received(&mut self, count: usize, room: usize) {
+        self.receive_len = match count == room {
+            true => RECEIVE_MAX.min(2 * self.receive_len),
+            false => RECEIVE_START,
+        };
     }
 
     fn expect_bytes(&self, conn: &Conn, body: &Body) {

@@ -143,8 +143,8 @@ impl Socket {
     }
 
     /// Sends as much as there is room for, what is in the arena by reference.
-    pub(super) fn lend_chunks(&self, parts: &[Chunk]) -> io::Result<usize> {
-        self.stream.lend_chunks(parts)
+    pub(super) async fn lend_chunks(&self, parts: &[Chunk]) -> io::Result<usize> {
+        self.stream.lend_chunks(parts).await
     }
 
     /// What has been seen of the client: for one that takes what it is given, large writes save

@@ -8,7 +8,7 @@
 use super::conn::{Conn, Stop, after, len_of};
 use std::ops::Range;
 use std::time::{Duration, Instant};
-use tapeloop_engine::{Chunk, Chunks, timeout_at, yield_now};
+use tapeloop_engine::{Chunk, Chunks, timeout_at};
 
 /// How long a client may keep memory waiting before it counts as slow.
 const HOLD_MAX: Duration = Duration::from_millis(1000);
@@ -173,11 +173,9 @@ impl Conn {
                     after(back, count)
                 }
                 Way::Lend => {
-                    let result = self.socket.lend_chunks(&parts);
+                    let result = self.socket.lend_chunks(&parts).await;
                     let is_full = matches!(result, Ok(0));
                     let count = if is_full { 0 } else { self.sent(result, len_of(&parts))? };
-                    // One batch, then the others' turn.
-                    yield_now().await;
                     after(parts, count)
                 }
             };

@@ -10,6 +10,7 @@ use io_uring::opcode;
 use io_uring::types::Fd;
 
 use super::driver::{Held, count};
+use super::large::large_turn;
 use super::lend::count_of;
 use crate::chunk::Chunk;
 use crate::spare::Spare;
@@ -66,6 +67,9 @@ fn accepted(result: i32) -> io::Result<OwnedFd> {
 #[derive(Debug)]
 pub struct Stream(Rc<TcpStream>);
 
+/// From this length on a transfer takes its turn.
+const LARGE_MIN: usize = 128 << 10;
+
 /// Memory that an operation of a connection uses, and the connection.
 struct OnStream<M>(#[expect(dead_code, reason = "open for the kernel")] Rc<TcpStream>, M);
 
@@ -118,12 +122,13 @@ impl Stream {
 
     /// Reads into arena memory.
     pub async fn read_spare(&self, mut spare: Spare) -> (io::Result<usize>, Spare) {
-        let (address, len) = (spare.ptr().as_ptr(), len_u32(spare.capacity()));
-        let entry = opcode::Recv::new(self.fd(), address, len).build();
-        // SAFETY: the tail of an arena block stays in place, and is the Spare's alone, while the
-        // Spare holds the block's writer.
-        let op = unsafe { super::driver().start(self.hold(spare), entry) };
-        let (result, OnStream(_, back)) = op.await;
+        turn_of(spare.capacity()).await;
+        let mut header = Header::new(spare.list());
+        let entry = opcode::RecvMsg::new(self.fd(), &raw mut *header.message).build();
+        // SAFETY: the tails of arena blocks stay in place, and are the Spare's alone, while the
+        // Spare holds their writers; the header's parts lie on the heap.
+        let op = unsafe { super::driver().start(self.hold((spare, header)), entry) };
+        let (result, OnStream(_, (back, _))) = op.await;
         spare = back;
         let result = count(result);
         if let Ok(count) = result {
@@ -145,19 +150,26 @@ impl Stream {
 
     /// Writes several chunks once; the count may be short.
     pub async fn write_chunks(&self, parts: Vec<Chunk>) -> (io::Result<usize>, Vec<Chunk>) {
-        let message = Message::new(parts);
-        let entry = opcode::SendMsg::new(self.fd(), &raw const *message.header).build();
-        // SAFETY: chunks keep their memory in place; the lists behind the header lie on the heap
-        // and stay there while the message exists.
-        let op = unsafe { super::driver().start(self.hold(message), entry) };
-        let (result, OnStream(_, message)) = op.await;
-        (count(result), message.parts)
+        turn_of(len_of(&parts)).await;
+        assert!(!parts.is_empty(), "nothing to write");
+        let of_part = |part: &Chunk| libc::iovec {
+            // The kernel only reads through it; iovec has no const form.
+            iov_base: part.as_ptr().cast_mut().cast(),
+            iov_len: part.len(),
+        };
+        let header = Header::new(parts.iter().map(of_part).collect());
+        let entry = opcode::SendMsg::new(self.fd(), &raw const *header.message).build();
+        // SAFETY: chunks keep their memory in place; the header's parts lie on the heap.
+        let op = unsafe { super::driver().start(self.hold((parts, header)), entry) };
+        let (result, OnStream(_, (parts, _))) = op.await;
+        (count(result), parts)
     }
 
     /// Sends chunks as far as there is room now, and gives the count, which may be 0. Those in the
     /// arena leave by reference: nothing is copied, the network keeps their pages as long as it
     /// needs them, and their blocks may be reused meanwhile.
-    pub fn lend_chunks(&self, parts: &[Chunk]) -> io::Result<usize> {
+    pub async fn lend_chunks(&self, parts: &[Chunk]) -> io::Result<usize> {
+        turn_of(len_of(parts)).await;
         let is_arena = |part: &Chunk| matches!(part, Chunk::Arena(..));
         let mut sent = 0;
         let mut left = parts;
@@ -176,7 +188,7 @@ impl Stream {
                 Err(error) => return Err(error),
             };
             sent += count;
-            if count < now.iter().map(|part| part.len()).sum() {
+            if count < len_of(now) {
                 break;
             }
             left = behind;
@@ -209,6 +221,16 @@ impl AsRawFd for Stream {
     }
 }
 
+async fn turn_of(len: usize) {
+    if len >= LARGE_MIN {
+        large_turn().await;
+    }
+}
+
+fn len_of(parts: &[Chunk]) -> usize {
+    parts.iter().map(|part| part.len()).sum()
+}
+
 struct Watch(#[expect(dead_code, reason = "open for the kernel")] Rc<TcpStream>);
 
 impl Held for Watch {
@@ -217,27 +239,19 @@ impl Held for Watch {
     }
 }
 
-/// Chunks as the kernel takes them.
-struct Message {
-    parts: Vec<Chunk>,
-    header: Box<libc::msghdr>,
+/// Several pieces of memory as the kernel takes them. They stay where they are when this is moved.
+struct Header {
+    message: Box<libc::msghdr>,
     _list: Box<[libc::iovec]>,
 }
 
-impl Message {
-    fn new(parts: Vec<Chunk>) -> Message {
-        assert!(!parts.is_empty(), "nothing to write");
-        let of_part = |part: &Chunk| libc::iovec {
-            // The kernel only reads through it; iovec has no const form.
-            iov_base: part.as_ptr().cast_mut().cast(),
-            iov_len: part.len(),
-        };
-        let mut list: Box<[libc::iovec]> = parts.iter().map(of_part).collect();
+impl Header {
+    fn new(mut list: Box<[libc::iovec]>) -> Header {
         // SAFETY: all zeros is a valid value of this plain C struct.
-        let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
-        header.msg_iov = list.as_mut_ptr();
-        header.msg_iovlen = list.len() as _;
-        Message { parts, header, _list: list }
+        let mut message: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        message.msg_iov = list.as_mut_ptr();
+        message.msg_iovlen = list.len() as _;
+        Header { message, _list: list }
     }
 }
 

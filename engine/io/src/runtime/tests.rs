@@ -38,6 +38,44 @@ fn a_wake_from_another_thread_ends_the_wait() {
 }
 
 #[test]
+fn between_two_large_transfers_all_that_is_small_goes_first() {
+    let order = Rc::new(RefCell::new(Vec::new()));
+    block_on(8, async {
+        let mut tasks = Vec::new();
+        for name in ["large 1", "large 2", "large 3"] {
+            let order = Rc::clone(&order);
+            tasks.push(spawn(async move {
+                for _ in 0..2 {
+                    large::large_turn().await;
+                    order.borrow_mut().push(name);
+                }
+            }));
+        }
+        // One that gives up leaves no gap.
+        let none = timeout(Duration::ZERO, large::large_turn()).await;
+        assert_eq!(none, Err(Elapsed));
+        let all = Rc::clone(&order);
+        let small = spawn(async move {
+            loop {
+                all.borrow_mut().push("small");
+                yield_now().await;
+            }
+        });
+        for task in tasks {
+            task.await;
+        }
+        small.abort();
+    })
+    .expect("a ring");
+    let mut order = order.take();
+    // Two polls of a turn are the same turn.
+    order.dedup();
+    let turns: Vec<_> = order.chunks_exact(2).map(|turn| (turn[0], turn[1])).collect();
+    let large = ["large 1", "large 2", "large 3", "large 1", "large 2", "large 3"];
+    assert_eq!(turns, large.map(|name| ("small", name)));
+}
+
+#[test]
 fn tasks_are_polled_in_turn_and_one_that_is_always_ready_holds_up_nobody() {
     let order = Rc::new(RefCell::new(Vec::new()));
     block_on(8, async {
