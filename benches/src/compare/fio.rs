@@ -35,21 +35,20 @@ pub(super) fn version() -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// All wanted rows.
-pub(super) fn run(bench: &Bench<'_>, round: u32, cells: &mut Cells) -> Result<()> {
-    if bench.wants(Row::ColdGet) {
-        for size in cold::SIZES {
-            eprintln!("round {round}: {}: {NAME}", size.row());
-            let row = size.row();
-            cells.add(&row, NAME, quietly(bench, &row, || random_reads(bench, size))?);
-        }
-    }
-    if bench.wants(Row::Put) {
-        for encoders in put::ENCODERS {
-            eprintln!("round {round}: {}: {NAME}", put::row(encoders));
-            let row = put::row(encoders);
-            cells.add(&row, NAME, quietly(bench, &row, || durable_writes(bench, encoders))?);
-        }
+/// The drive in the row of a cold size.
+pub(super) fn run_cold(bench: &Bench<'_>, round: u32, size: Size, cells: &mut Cells) -> Result<()> {
+    let row = size.row();
+    eprintln!("round {round}: {row}: {NAME}");
+    cells.add(&row, NAME, quietly(bench, &row, || random_reads(bench, size))?);
+    Ok(())
+}
+
+/// The drive in the rows of PUTs.
+pub(super) fn run_put(bench: &Bench<'_>, round: u32, cells: &mut Cells) -> Result<()> {
+    for encoders in put::ENCODERS {
+        let row = put::row(encoders);
+        eprintln!("round {round}: {row}: {NAME}");
+        cells.add(&row, NAME, quietly(bench, &row, || durable_writes(bench, encoders))?);
     }
     Ok(())
 }

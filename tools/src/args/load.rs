@@ -150,7 +150,8 @@ struct RawCommon {
     /// A request without an answer after this long has failed.
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     timeout: Duration,
-    /// Generator threads. One is enough for several hundred MB/s.
+    /// Generator threads. One is enough for several hundred MB/s. The media workload has one more,
+    /// for the players at the live edge.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     threads: u32,
     /// Print the report as JSON.
