@@ -6,6 +6,7 @@ use crate::door::Command;
 use crate::engine::Shared;
 use crate::error::PutError;
 use std::collections::VecDeque;
+use std::iter;
 use std::sync::Arc;
 use tapeloop_format::PayloadChecksums;
 use tapeloop_io::{BlockWriter, Spare};
@@ -89,7 +90,7 @@ impl Upload {
             let mut writer = self.writer().await?;
             let taken = writer.append(bytes);
             self.account(&writer, taken);
-            self.keep([writer]);
+            self.keep(iter::once(writer));
             bytes = &bytes[taken..];
         }
         Ok(())
@@ -122,7 +123,7 @@ impl Upload {
             self.account(writer, writer.len() - start);
             start = 0;
         }
-        self.keep(writers);
+        self.keep(writers.into_iter());
     }
 
     /// A block has `new` more bytes. Followers see them now.
@@ -139,14 +140,9 @@ impl Upload {
     }
 
     /// Takes back those that go on, in their order.
-    fn keep(
-        &mut self,
-        writers: impl IntoIterator<IntoIter: DoubleEndedIterator, Item = BlockWriter>,
-    ) {
-        for writer in writers.into_iter().rev() {
-            if writer.remaining() > 0 {
-                self.writers.push_front(writer);
-            }
+    fn keep(&mut self, writers: impl DoubleEndedIterator<Item = BlockWriter>) {
+        for writer in writers.rev().filter(|writer| writer.remaining() > 0) {
+            self.writers.push_front(writer);
         }
     }
 
