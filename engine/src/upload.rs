@@ -107,7 +107,7 @@ impl Upload {
         let mut room = first.remaining();
         let mut writers = vec![first];
         while room < max
-            && let Some(writer) = self.writers.pop_front().or_else(|| self.block_now())
+            && let Some(writer) = self.writer_now()
         {
             room += writer.remaining();
             writers.push(writer);
@@ -165,7 +165,7 @@ impl Upload {
 
     /// The first writer with room.
     async fn writer(&mut self) -> Result<BlockWriter, PutError> {
-        if let Some(writer) = self.writers.pop_front().or_else(|| self.block_now()) {
+        if let Some(writer) = self.writer_now() {
             return Ok(writer);
         }
         // Others are to be stored first, which takes a drive that answers.
@@ -174,9 +174,10 @@ impl Upload {
         door.unless_stalled(admission.block(claim, live)).await
     }
 
-    fn block_now(&mut self) -> Option<BlockWriter> {
+    fn writer_now(&mut self) -> Option<BlockWriter> {
         let claim = self.claim.as_mut().expect("only a commit takes it");
-        self.shared.admission.block_now(claim, &self.shared.live)
+        let new_block = || self.shared.admission.block_now(claim, &self.shared.live);
+        self.writers.pop_front().or_else(new_block)
     }
 
     /// The body is complete: makes it an object. With `Ack::Durable` it is on stable storage when

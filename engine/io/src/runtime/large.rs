@@ -4,24 +4,24 @@
 //! transfer at most, however many there are.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use super::current;
 
-/// Those who wait for their turn, in order.
+/// Those who wait for their turn, by their number: in order.
 #[derive(Default)]
 pub(super) struct Large {
-    waiting: RefCell<VecDeque<(u64, Waker)>>,
+    waiting: RefCell<BTreeMap<u64, Waker>>,
     count: Cell<u64>,
 }
 
 impl Large {
     /// Wakes the first one. False when nobody waits.
     pub(super) fn call_next(&self) -> bool {
-        let first = self.waiting.borrow_mut().pop_front();
+        let first = self.waiting.borrow_mut().pop_first();
         first.map(|(_, waker)| waker.wake()).is_some()
     }
 
@@ -32,35 +32,35 @@ impl Large {
 
 /// Waits until one large transfer may be started.
 pub(super) async fn large_turn() {
-    let number = current(|core| core.large.count.replace(core.large.count.get() + 1));
-    LargeTurn { number, is_listed: false }.await;
+    LargeTurn(None).await;
 }
 
-struct LargeTurn {
-    number: u64,
-    is_listed: bool,
-}
+/// With the number under which it was listed.
+struct LargeTurn(Option<u64>);
 
 impl Future for LargeTurn {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         current(|core| {
-            let mut waiting = core.large.waiting.borrow_mut();
-            if !self.is_listed {
-                waiting.push_back((self.number, cx.waker().clone()));
-                self.is_listed = true;
-                return Poll::Pending;
-            }
-            match waiting.iter_mut().find(|(number, _)| *number == self.number) {
-                Some((_, waker)) => {
-                    waker.clone_from(cx.waker());
+            let large = &core.large;
+            let mut waiting = large.waiting.borrow_mut();
+            match self.0 {
+                None => {
+                    let number = large.count.get();
+                    large.count.set(number + 1);
+                    waiting.insert(number, cx.waker().clone());
+                    self.0 = Some(number);
                     Poll::Pending
                 }
-                None => {
-                    self.is_listed = false;
-                    Poll::Ready(())
-                }
+                // No longer listed: it was called.
+                Some(number) => match waiting.get_mut(&number) {
+                    Some(waker) => {
+                        waker.clone_from(cx.waker());
+                        Poll::Pending
+                    }
+                    None => Poll::Ready(()),
+                },
             }
         })
     }
@@ -68,9 +68,8 @@ impl Future for LargeTurn {
 
 impl Drop for LargeTurn {
     fn drop(&mut self) {
-        if self.is_listed {
-            let of_this = |(number, _): &(u64, Waker)| *number == self.number;
-            current(|core| core.large.waiting.borrow_mut().retain(|waiting| !of_this(waiting)));
+        if let Some(number) = self.0 {
+            current(|core| core.large.waiting.borrow_mut().remove(&number));
         }
     }
 }
