@@ -140,7 +140,7 @@ struct Mixed {
 /// Runs the mix against one peer and adds a row per class of request.
 pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()> {
     let what = format!("mix under the cap: {}", peer.name());
-    let mixed = bench.quiet.measured_by_share(&what, quiet::LONG_ATTEMPTS_MAX, || {
+    let mixed = bench.quiet.measured_by_share(&what, quiet::ATTEMPTS_MAX, || {
         let mixed = mix(bench, peer, cells)?;
         let share = mixed.with_ingest.stolen_share;
         Ok((mixed, share))
@@ -187,7 +187,7 @@ fn mix(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<Mixed> {
     let memory_bytes = cap.usage_bytes_max().max(with_ingest.usage[1].rss_bytes);
     let without = "mix without ingest: tapeloop";
     let without_ingest = (peer == Peer::Tapeloop).then(|| {
-        bench.quiet.measured_by_share(without, quiet::LONG_ATTEMPTS_MAX, || {
+        bench.quiet.measured_by_share(without, quiet::ATTEMPTS_MAX, || {
             let loaded = measure(bench, &server, Ingest::Off)?;
             let share = loaded.stolen_share;
             Ok((loaded, share))

@@ -13,10 +13,7 @@ use std::sync::Mutex;
 
 /// Of all processors together.
 const STOLEN_SHARE_MAX: f64 = 0.03;
-/// For what takes seconds.
 pub(super) const ATTEMPTS_MAX: u32 = 2;
-/// For what takes minutes.
-pub(super) const LONG_ATTEMPTS_MAX: u32 = 2;
 
 /// What was measured while processors were stolen.
 #[derive(Default)]

@@ -26,6 +26,11 @@ impl Chunk {
         Chunk::Arena(block, range)
     }
 
+    /// Bytes of all parts.
+    pub fn len_of(parts: &[Chunk]) -> usize {
+        parts.iter().map(|part| part.len()).sum()
+    }
+
     /// The part of this chunk at `range`, sharing the same memory.
     pub fn slice(&self, range: Range<usize>) -> Chunk {
         let len = self.len();

@@ -377,7 +377,7 @@ impl Conn {
         while !parts.is_empty() {
             self.expect_send();
             let (result, back) = self.socket.write_chunks(parts).await;
-            let count = self.sent(result, len_of(&back))?;
+            let count = self.sent(result, Chunk::len_of(&back))?;
             parts = after(back, count);
         }
         self.socket.clear_deadline();
@@ -453,11 +453,6 @@ impl<F: Into<Failure>> From<F> for Fault {
     fn from(failure: F) -> Fault {
         Fault::Failure(failure.into())
     }
-}
-
-/// Bytes of all parts.
-pub(super) fn len_of(parts: &[Chunk]) -> usize {
-    parts.iter().map(|part| part.len()).sum()
 }
 
 /// What is left of `parts` when the first `count` bytes are gone.

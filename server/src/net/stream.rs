@@ -5,7 +5,7 @@
 //! and is fetched again, a little at a time, whenever its socket has room. That costs the drive
 //! some bytes twice, and costs everybody else nothing.
 
-use super::conn::{Conn, Stop, after, len_of};
+use super::conn::{Conn, Stop, after};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use tapeloop_engine::{Chunk, Chunks, timeout_at};
@@ -114,7 +114,7 @@ impl Conn {
         // A head is ours and small: it is kept. The rest is fetched again.
         let (head, body): (Vec<Chunk>, Vec<Chunk>) =
             unsent.into_iter().partition(|part| matches!(part, Chunk::Heap(..)));
-        let mut position = position - len_of(&body) as u64;
+        let mut position = position - Chunk::len_of(&body) as u64;
         chunks.seek(position..position);
         drop(body);
         self.send_all(head).await?;
@@ -129,7 +129,7 @@ impl Conn {
                 position += chunk.len() as u64;
                 let unsent = self.send_held(vec![chunk], HOLD_SLOW_MAX, Way::Copy).await?;
                 if !unsent.is_empty() {
-                    position -= len_of(&unsent) as u64;
+                    position -= Chunk::len_of(&unsent) as u64;
                     break;
                 }
             }
@@ -146,7 +146,7 @@ impl Conn {
         if unsent.is_empty() {
             return Ok(());
         }
-        if !self.extra.set(len_of(&unsent)) {
+        if !self.extra.set(Chunk::len_of(&unsent)) {
             return Err(Stop::Reset);
         }
         let copy: Vec<u8> = unsent.iter().flat_map(|part| part.iter().copied()).collect();
@@ -169,13 +169,13 @@ impl Conn {
             parts = match way {
                 Way::Copy => {
                     let (result, back) = self.socket.write_chunks(parts).await;
-                    let count = self.sent(result, len_of(&back))?;
+                    let count = self.sent(result, Chunk::len_of(&back))?;
                     after(back, count)
                 }
                 Way::Lend => {
                     let result = self.socket.lend_chunks(&parts).await;
                     let is_full = matches!(result, Ok(0));
-                    let count = if is_full { 0 } else { self.sent(result, len_of(&parts))? };
+                    let count = if is_full { 0 } else { self.sent(result, Chunk::len_of(&parts))? };
                     after(parts, count)
                 }
             };

@@ -8,7 +8,7 @@ use super::super::Bench;
 use super::super::load;
 use super::super::peer::{Peer, Server};
 use super::super::put::thread_cpu_s;
-use super::super::quiet::LONG_ATTEMPTS_MAX;
+use super::super::quiet::ATTEMPTS_MAX;
 use super::super::sample::Cells;
 use super::Stage;
 use super::pair::{self, Pair, Windows};
@@ -39,7 +39,7 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
     let storm = &bench.plan.storm;
     let title = format!("expiry of {} objects in {} s", storm.count, storm.window.as_secs());
     let what = format!("{title}: {}", peer.name());
-    let windows = bench.quiet.measured_by_share(&what, LONG_ATTEMPTS_MAX, || {
+    let windows = bench.quiet.measured_by_share(&what, ATTEMPTS_MAX, || {
         let windows = measure(bench, peer, &title, cells)?;
         let share = windows.stolen_share();
         Ok((windows, share))

@@ -5,7 +5,7 @@
 //! them. The good client's tail with and without them is what counts.
 
 use super::super::peer::{Peer, Server};
-use super::super::quiet::{LONG_ATTEMPTS_MAX, Measured};
+use super::super::quiet::{ATTEMPTS_MAX, Measured};
 use super::super::sample::{Cells, Extra};
 use super::super::{Bench, MIB};
 use super::pair::{self, Pair, PairSeen, Windows};
@@ -53,7 +53,7 @@ fn run(bench: &Bench<'_>, peer: Peer, count: u32, cells: &mut Cells) -> Result<(
     let title = format!("{count} slow readers");
     let arrive = format!("{title} arrive");
     let what = format!("{title}: {}", peer.name());
-    let crowd = bench.quiet.measured_by_share(&what, LONG_ATTEMPTS_MAX, || {
+    let crowd = bench.quiet.measured_by_share(&what, ATTEMPTS_MAX, || {
         let crowd = measure(bench, peer, count, &title, cells)?;
         let share = crowd.there.stolen_share().max(crowd.arriving.stolen_share);
         Ok((crowd, share))

@@ -150,7 +150,7 @@ impl Stream {
 
     /// Writes several chunks once; the count may be short.
     pub async fn write_chunks(&self, parts: Vec<Chunk>) -> (io::Result<usize>, Vec<Chunk>) {
-        turn_of(len_of(&parts)).await;
+        turn_of(Chunk::len_of(&parts)).await;
         assert!(!parts.is_empty(), "nothing to write");
         let of_part = |part: &Chunk| libc::iovec {
             // The kernel only reads through it; iovec has no const form.
@@ -169,7 +169,7 @@ impl Stream {
     /// arena leave by reference: nothing is copied, the network keeps their pages as long as it
     /// needs them, and their blocks may be reused meanwhile.
     pub async fn lend_chunks(&self, parts: &[Chunk]) -> io::Result<usize> {
-        turn_of(len_of(parts)).await;
+        turn_of(Chunk::len_of(parts)).await;
         let is_arena = |part: &Chunk| matches!(part, Chunk::Arena(..));
         let mut sent = 0;
         let mut left = parts;
@@ -188,7 +188,7 @@ impl Stream {
                 Err(error) => return Err(error),
             };
             sent += count;
-            if count < len_of(now) {
+            if count < Chunk::len_of(now) {
                 break;
             }
             left = behind;
@@ -225,10 +225,6 @@ async fn turn_of(len: usize) {
     if len >= LARGE_MIN {
         large_turn().await;
     }
-}
-
-fn len_of(parts: &[Chunk]) -> usize {
-    parts.iter().map(|part| part.len()).sum()
 }
 
 struct Watch(#[expect(dead_code, reason = "open for the kernel")] Rc<TcpStream>);
