@@ -45,31 +45,12 @@ impl Client {
     }
 
     fn answer(&mut self) -> io::Result<Answer> {
-        let head_len = loop {
-            let end = self.received.windows(4).position(|four| four == b"\r\n\r\n");
-            match end {
-                Some(at) => break at + 4,
-                None if self.received.len() > HEAD_MAX => return Err(wrong("a head without end")),
+        loop {
+            match take_answer(&mut self.received)? {
+                Some(answer) => return Ok(answer),
                 None => self.receive()?,
             }
-        };
-        let head = String::from_utf8_lossy(&self.received[..head_len]).into_owned();
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status = status.ok_or_else(|| wrong("no status"))?;
-        let body_len = match content_length(&head) {
-            Some(len) => len,
-            None if status == 204 => 0,
-            None => return Err(wrong("no Content-Length")),
-        };
-        if body_len > BODY_MAX {
-            return Err(wrong("a body larger than any object"));
         }
-        while self.received.len() < head_len + body_len {
-            self.receive()?;
-        }
-        let rest = self.received.split_off(head_len + body_len);
-        let body = std::mem::replace(&mut self.received, rest).split_off(head_len);
-        Ok(Answer { status, body })
     }
 
     fn receive(&mut self) -> io::Result<()> {
@@ -82,6 +63,32 @@ impl Client {
             }
         }
     }
+}
+
+/// Takes an answer off what has been received, once all of it is there.
+pub(crate) fn take_answer(received: &mut Vec<u8>) -> io::Result<Option<Answer>> {
+    let head_len = match received.windows(4).position(|four| four == b"\r\n\r\n") {
+        Some(at) => at + 4,
+        None if received.len() > HEAD_MAX => return Err(wrong("a head without end")),
+        None => return Ok(None),
+    };
+    let head = String::from_utf8_lossy(&received[..head_len]);
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| wrong("no status"))?;
+    let body_len = match content_length(&head) {
+        Some(len) => len,
+        None if status == 204 => 0,
+        None => return Err(wrong("no Content-Length")),
+    };
+    if body_len > BODY_MAX {
+        return Err(wrong("a body larger than any object"));
+    }
+    if received.len() < head_len + body_len {
+        return Ok(None);
+    }
+    let rest = received.split_off(head_len + body_len);
+    let body = std::mem::replace(received, rest).split_off(head_len);
+    Ok(Some(Answer { status, body }))
 }
 
 fn content_length(head: &str) -> Option<usize> {
@@ -97,4 +104,25 @@ fn wrong(what: &str) -> io::Error {
 /// An address of this machine that nobody listens on.
 pub(crate) fn free_address() -> io::Result<SocketAddr> {
     std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_taken_once_all_of_it_is_there_and_what_follows_stays() {
+        let whole = b"HTTP/1.1 201 Created\r\nContent-Length: 3\r\n\r\nabc";
+        for cut in 0..whole.len() {
+            let mut received = whole[..cut].to_vec();
+            assert!(take_answer(&mut received).expect("right so far").is_none(), "cut at {cut}");
+            assert_eq!(received.len(), cut);
+        }
+        let mut received = [&whole[..], b"HTTP/1.1 2"].concat();
+        let answer = take_answer(&mut received).expect("right").expect("whole");
+        assert_eq!((answer.status, &*answer.body), (201, &b"abc"[..]));
+        assert_eq!(received, b"HTTP/1.1 2");
+        let mut endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        assert!(take_answer(&mut endless).is_err(), "no length");
+    }
 }

@@ -1,12 +1,14 @@
 //! nginx, caches before nginx, and tapeloop in turn on one machine and disk, every byte verified.
 //!
 //! Servers alternate (A B A B): each round starts every peer afresh, fills it, measures its rows
-//! and stops it, so that what the machine does meanwhile hits all of them. Medians and ranges are
-//! over rounds. One generator thread and `--threads` server threads share the machine's cores.
+//! and stops it, so that what the machine does meanwhile hits all of them. A row has one window or
+//! several in a round; medians and ranges are over all windows of all rounds. One generator thread
+//! and `--threads` server threads share the machine's cores.
 
 mod caches;
 mod cold;
 mod echo;
+mod encoders;
 mod fio;
 mod floor;
 mod hot;
@@ -131,6 +133,8 @@ impl Row {
 struct Plan {
     rounds: u32,
     threads: u32,
+    /// Of a plain row in one round, one after the other, each a sample.
+    windows: u32,
     get_time: Duration,
     put_count: u64,
     capacity_bytes: u64,
@@ -154,7 +158,8 @@ impl Plan {
         Plan {
             rounds: args.rounds.unwrap_or(if quick { 2 } else { 3 }),
             threads,
-            get_time: Duration::from_secs(if quick { 1 } else { 4 }),
+            windows: if quick { 1 } else { 2 },
+            get_time: Duration::from_secs(if quick { 1 } else { 2 }),
             put_count: if quick { 160 } else { 640 },
             capacity_bytes: if quick { 2048 * MIB } else { 4096 * MIB },
             ram_bytes: 256 * MIB,
