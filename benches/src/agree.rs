@@ -8,6 +8,8 @@ use crate::error::{BenchError, Context, Result};
 use crate::figures::Spread;
 use clap::Args;
 use serde::Deserialize;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -66,26 +68,32 @@ struct Compared {
 /// Runs `agree`.
 pub(crate) fn run(args: &AgreeArgs) -> Result<()> {
     let (one, other) = (read(&args.one)?, read(&args.other)?);
-    println!("{} and {}", one.date, other.date);
-    print!("  {:<16}{:>9}{:>9}", "figure", "cells", "overlap");
+    let text = text(&one, &other).expect("a string takes everything");
+    std::io::stdout().write_all(text.as_bytes()).context("printing")
+}
+
+fn text(one: &Run, other: &Run) -> std::result::Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    writeln!(text, "{} and {}", one.date, other.date)?;
+    write!(text, "  {:<16}{:>9}{:>9}", "figure", "cells", "overlap")?;
     for limit in SMALL_GAPS {
-        print!("{:>16}", format!("gap <= {:.0} %", limit * 100.0));
+        write!(text, "{:>16}", format!("gap <= {:.0} %", limit * 100.0))?;
     }
-    println!("{:>9}{:>14}", "larger", "largest gap");
+    writeln!(text, "{:>9}{:>14}", "larger", "largest gap")?;
     let mut apart: Vec<(f64, String)> = Vec::new();
     for (figure, of) in FIGURES {
-        let compared = compare(&one, &other, of);
+        let compared = compare(one, other, of);
         let mut gaps: Vec<f64> = compared.iter().map(Compared::gap).collect();
         gaps.sort_by(f64::total_cmp);
         let within = |limit: f64| gaps.partition_point(|gap| *gap <= limit);
-        print!("  {figure:<16}{:>9}{:>9}", gaps.len(), within(0.0));
+        write!(text, "  {figure:<16}{:>9}{:>9}", gaps.len(), within(0.0))?;
         let mut below = 0.0;
         for limit in SMALL_GAPS {
-            print!("{:>16}", within(limit) - within(below));
+            write!(text, "{:>16}", within(limit) - within(below))?;
             below = limit;
         }
         let largest = gaps.last().map_or(0.0, |gap| gap * 100.0);
-        println!("{:>9}{largest:>12.0} %", gaps.len() - within(below));
+        writeln!(text, "{:>9}{largest:>12.0} %", gaps.len() - within(below))?;
         apart.extend(compared.iter().filter(|both| both.gap() > below).map(|both| {
             let (one, other) = (both.one.text(), both.other.text());
             (both.gap(), format!("{figure}: {}: {one} and {other}", both.name))
@@ -93,12 +101,12 @@ pub(crate) fn run(args: &AgreeArgs) -> Result<()> {
     }
     apart.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     if !apart.is_empty() {
-        println!("\nfurther apart (latencies in us)");
+        writeln!(text, "\nfurther apart (latencies in us)")?;
     }
-    for (gap, text) in apart {
-        println!("  {:>4.0} %  {text}", gap * 100.0);
+    for (gap, name) in apart {
+        writeln!(text, "  {:>4.0} %  {name}", gap * 100.0)?;
     }
-    Ok(())
+    Ok(text)
 }
 
 fn read(path: &Path) -> Result<Run> {

@@ -85,8 +85,10 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, size: Size, cells: &mut Cells) 
     load::get(tapectl, &server, &gets)?;
     let gets = load::Gets { time: bench.plan.get_time, ..gets };
     let what = format!("{}: {}", size.row(), peer.name());
-    let sample =
-        bench.quiet.measured(&what, quiet::ATTEMPTS_MAX, || load::get(tapectl, &server, &gets))?;
-    cells.add(&size.row(), peer.name(), sample);
+    for _ in 0..bench.plan.windows {
+        let read = || load::get(tapectl, &server, &gets);
+        let sample = bench.quiet.measured(&what, quiet::ATTEMPTS_MAX, read)?;
+        cells.add(&size.row(), peer.name(), sample);
+    }
     server.stop(&size.row(), cells)
 }

@@ -39,8 +39,7 @@ pub(super) fn version() -> Result<String> {
 pub(super) fn run_cold(bench: &Bench<'_>, round: u32, size: Size, cells: &mut Cells) -> Result<()> {
     let row = size.row();
     eprintln!("round {round}: {row}: {NAME}");
-    cells.add(&row, NAME, quietly(bench, &row, || random_reads(bench, size))?);
-    Ok(())
+    add_windows(bench, &row, cells, || random_reads(bench, size))
 }
 
 /// The drive in the rows of PUTs.
@@ -48,17 +47,22 @@ pub(super) fn run_put(bench: &Bench<'_>, round: u32, cells: &mut Cells) -> Resul
     for encoders in put::ENCODERS {
         let row = put::row(encoders);
         eprintln!("round {round}: {row}: {NAME}");
-        cells.add(&row, NAME, quietly(bench, &row, || durable_writes(bench, encoders))?);
+        add_windows(bench, &row, cells, || durable_writes(bench, encoders))?;
     }
     Ok(())
 }
 
-fn quietly(
+fn add_windows(
     bench: &Bench<'_>,
     row: &str,
-    measure: impl FnMut() -> Result<Sample>,
-) -> Result<Sample> {
-    bench.quiet.measured(&format!("{row}: {NAME}"), quiet::ATTEMPTS_MAX, measure)
+    cells: &mut Cells,
+    mut measure: impl FnMut() -> Result<Sample>,
+) -> Result<()> {
+    let what = format!("{row}: {NAME}");
+    for _ in 0..bench.plan.windows {
+        cells.add(row, NAME, bench.quiet.measured(&what, quiet::ATTEMPTS_MAX, &mut measure)?);
+    }
+    Ok(())
 }
 
 /// As many at once as there are connections.

@@ -92,7 +92,9 @@ pub(super) fn run(
             caches::warm(server.address, paths)?;
         }
         let what = load::What::Stored { bytes: hot.bytes, objects: hot.objects };
-        cells.add(hot.title, peer.name(), hot.measure(bench, server, peer.name(), &url, what)?);
+        for sample in hot.measure(bench, server, peer.name(), &url, what)? {
+            cells.add(hot.title, peer.name(), sample);
+        }
     }
     Ok(())
 }
@@ -104,8 +106,9 @@ pub(super) fn run_floor(bench: &Bench<'_>, round: u32, cells: &mut Cells) -> Res
         let scratch = Scratch::create(&bench.dir, "tapeloop-compare", false)?;
         let server = echo::start(&bench.binaries, scratch.path(), hot.bytes)?;
         let url = format!("http://{}/", server.address);
-        let sample = hot.measure(bench, &server, echo::NAME, &url, load::What::Anything)?;
-        cells.add(hot.title, echo::NAME, sample);
+        for sample in hot.measure(bench, &server, echo::NAME, &url, load::What::Anything)? {
+            cells.add(hot.title, echo::NAME, sample);
+        }
         server.stop(hot.title, cells)?;
     }
     Ok(())
@@ -119,12 +122,15 @@ impl Hot {
         name: &str,
         url: &str,
         what: load::What,
-    ) -> Result<Sample> {
+    ) -> Result<Vec<Sample>> {
         let gets = load::Gets { url, what, connections: self.connections, time: WARM };
         load::get(&bench.binaries.tapectl, server, &gets)?;
         let gets = load::Gets { time: bench.plan.get_time, ..gets };
-        bench.quiet.measured(&format!("{}: {name}", self.title), quiet::ATTEMPTS_MAX, || {
-            load::get(&bench.binaries.tapectl, server, &gets)
-        })
+        let window = |_| {
+            bench.quiet.measured(&format!("{}: {name}", self.title), quiet::ATTEMPTS_MAX, || {
+                load::get(&bench.binaries.tapectl, server, &gets)
+            })
+        };
+        (0..bench.plan.windows).map(window).collect()
     }
 }

@@ -184,13 +184,15 @@ pub(super) struct LoadClass {
 impl LoadClass {
     /// Slices of one window as one: latencies are the medians of the slices', so that what a slice
     /// caught of the machine's own hiccups stays in it; counts are sums.
-    pub(super) fn of_slices(slices: &[LoadClass]) -> Option<LoadClass> {
+    pub(super) fn of_slices<'a>(
+        slices: impl Iterator<Item = &'a LoadClass> + Clone,
+    ) -> Option<LoadClass> {
         let median = |of: fn(&LoadClass) -> f64| {
-            Spread::of(slices.iter().map(of)).map(|spread| spread.median)
+            Spread::of(slices.clone().map(of)).map(|spread| spread.median)
         };
-        let sum = |of: fn(&LoadClass) -> u64| slices.iter().map(of).sum();
+        let sum = |of: fn(&LoadClass) -> u64| slices.clone().map(of).sum();
         Some(LoadClass {
-            class: slices.first()?.class.clone(),
+            class: slices.clone().next()?.class.clone(),
             ok_count: sum(|slice| slice.ok_count),
             error_count: sum(|slice| slice.error_count),
             unsent_count: sum(|slice| slice.unsent_count),
@@ -250,9 +252,10 @@ mod tests {
     #[test]
     fn slices_have_the_median_of_their_latencies_and_the_sum_of_their_requests() {
         let slice = |p999| LoadClass { latency_us_p999: p999, error_count: 1, ..class() };
-        let whole = LoadClass::of_slices(&[2.0, 900.0, 3.0].map(slice)).expect("three slices");
+        let slices = [2.0, 900.0, 3.0].map(slice);
+        let whole = LoadClass::of_slices(slices.iter()).expect("three slices");
         assert_eq!((whole.latency_us_p999, whole.ok_count, whole.error_count), (3.0, 3, 3));
-        assert!(LoadClass::of_slices(&[]).is_none());
+        assert!(LoadClass::of_slices([].iter()).is_none());
     }
 
     #[test]

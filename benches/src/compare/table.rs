@@ -61,8 +61,8 @@ impl Report {
         let caches: String = self.caches.iter().map(|cache| format!("; {cache}")).collect();
         println!("\n{}; {}{fio}{caches}; {}", self.machine, self.nginx, self.date);
         println!(
-            "{} rounds, A B A B; median [min-max]; {} server thread(s), 1 generator thread; load \
-             before {:.1}; {} s",
+            "{} rounds, A B A B; median [min-max] of all windows; {} server thread(s), 1 generator \
+             thread; load before {:.1}; {} s",
             self.rounds, self.threads, self.load_average, self.took_s,
         );
         if let Some(mix) = &self.mix {

@@ -1,18 +1,16 @@
 //! Latency against load: open loop at shares of what server and generator reach together in closed
 //! loop, each on a processor of its own where there are two.
 //!
-//! Every share has short windows, each after a ramp under the same load, and the median window
-//! counts: one that the machine itself interrupts says nothing about a server. The share with a
-//! budget has many, and beside it stands how many keep within the budget, and what a bare loop
-//! makes of the same windows.
+//! Every share has short windows, each after a ramp under the same load, and each is a sample: one
+//! that the machine itself interrupts says nothing about a server. The share with a budget has
+//! many, and beside it stands what a bare loop makes of the same windows.
 
 use super::super::peer::{Peer, Server};
-use super::super::sample::{Cells, LoadClass, Sample};
+use super::super::sample::{Cells, Sample};
 use super::super::{Bench, echo};
 use super::reading::{HUGE, LARGE, Reading, SMALL};
 use super::{Stage, pin};
 use crate::error::Result;
-use crate::figures::Spread;
 use crate::scratch::Scratch;
 use std::time::Duration;
 
@@ -20,8 +18,6 @@ const STEPS_PERCENT: [u32; 10] = [10, 20, 30, 40, 50, 60, BUDGET_PERCENT, 80, 90
 const QUICK_PERCENT: [u32; 4] = [10, 50, BUDGET_PERCENT, 95];
 /// Where the budget of the tail is: it is measured in more windows, and of one size more.
 const BUDGET_PERCENT: u32 = 70;
-/// The 99.9th percentile of latency over the median.
-const BUDGET_RATIO: f64 = 5.0;
 const BUDGET_WINDOWS: u32 = 20;
 const WINDOWS: u32 = 5;
 /// Processors that were idle need this long to be awake for good.
@@ -58,9 +54,9 @@ pub(super) fn run_floor(bench: &Bench<'_>, _: Peer, cells: &mut Cells) -> Result
     };
     let saturated = reading.run(bench, &server)?;
     let rate = Some(saturated.class.requests_per_s * f64::from(BUDGET_PERCENT) / 100.0);
-    let mut sample = step(bench, &server, Reading { rate, ..reading }, BUDGET_PERCENT)?;
-    sample.bytes_verified = 0;
-    cells.add(&budget_row("2 KiB"), echo::NAME, sample);
+    for sample in step(bench, &server, Reading { rate, ..reading }, BUDGET_PERCENT)? {
+        cells.add(&budget_row("2 KiB"), echo::NAME, Sample { bytes_verified: 0, ..sample });
+    }
     drop(apart);
     server.stop("floor", cells)
 }
@@ -90,11 +86,12 @@ fn run_steps(bench: &Bench<'_>, peer: Peer, steps: &[u32], cells: &mut Cells) ->
         for percent in steps {
             let rate = Some(full_rate * f64::from(*percent) / 100.0);
             let reading = Reading { rate, ..reading };
-            let sample = step(bench, &stage.server, reading, *percent)?;
-            if *percent == BUDGET_PERCENT {
-                cells.add(&budget_row(size), peer.name(), sample.clone());
+            for sample in step(bench, &stage.server, reading, *percent)? {
+                if *percent == BUDGET_PERCENT {
+                    cells.add(&budget_row(size), peer.name(), sample.clone());
+                }
+                cells.add(&row(&format!("{percent} %")), peer.name(), sample);
             }
-            cells.add(&row(&format!("{percent} %")), peer.name(), sample);
         }
         drop(apart);
         stage.stop(&format!("hot GET {size}, latency against load"), cells)?;
@@ -102,25 +99,23 @@ fn run_steps(bench: &Bench<'_>, peer: Peer, steps: &[u32], cells: &mut Cells) ->
     Ok(())
 }
 
-fn step(bench: &Bench<'_>, server: &Server, reading: Reading, percent: u32) -> Result<Sample> {
+/// The windows at one share of the load.
+fn step(bench: &Bench<'_>, server: &Server, reading: Reading, percent: u32) -> Result<Vec<Sample>> {
     let time = if reading.bytes == HUGE.bytes { WINDOW_HUGE } else { WINDOW };
     let reading = Reading { ramp: RAMP, time, ..reading };
-    let before = server.first_bytes()?;
     let count = if percent == BUDGET_PERCENT { BUDGET_WINDOWS } else { WINDOWS };
-    let windows = reading.run_windows(bench, server, count)?;
-    let looks = [before, server.first_bytes()?];
-    let ratios: Vec<f64> =
-        windows.iter().map(|window| window.latency_us_p999 / window.latency_us_p50).collect();
-    let ratio = Spread::of(ratios.iter().copied()).expect("there are windows");
-    let within = ratios.iter().filter(|ratio| **ratio <= BUDGET_RATIO).count();
-    let class = LoadClass::of_slices(&windows).expect("there are windows");
-    let mut sample = class.sample(server.usage().rss_bytes);
-    sample.extra = vec![
-        ("load, %", f64::from(percent)),
-        ("p99.9/p50", ratio.median),
-        ("p99.9/p50, calmest window", ratio.min),
-        ("windows within the budget, %", 100.0 * within as f64 / ratios.len() as f64),
-        ("generator late p99, ms", class.slip_us_p99 / 1e3),
-    ];
-    Ok(sample.with_own_clock(looks))
+    let window = |_| {
+        let before = server.first_bytes()?;
+        let seen = reading.run(bench, server)?;
+        let looks = [before, server.first_bytes()?];
+        let class = &seen.class;
+        let mut sample = class.sample(seen.usage.rss_bytes);
+        sample.extra = vec![
+            ("load, %", f64::from(percent)),
+            ("p99.9/p50", class.latency_us_p999 / class.latency_us_p50),
+            ("generator late p99, ms", class.slip_us_p99 / 1e3),
+        ];
+        Ok(sample.with_own_clock(looks))
+    };
+    (0..count).map(window).collect()
 }

@@ -18,13 +18,14 @@ const SHARE: f64 = 0.15;
 /// The two readings, with their rates.
 pub(super) struct Pair {
     readings: [Reading; 2],
-    /// A window is measured in so many slices, one after the other.
+    /// A window is measured in so many slices, one after the other, each a sample.
     slices: u32,
 }
 
 /// What they came to in one window.
 pub(super) struct PairSeen {
-    pub(super) classes: Vec<LoadClass>,
+    /// Of each slice, both sizes.
+    slices: Vec<Vec<LoadClass>>,
     pub(super) cpu_s: f64,
     pub(super) rss_bytes: u64,
     /// When it began and when it ended.
@@ -54,8 +55,12 @@ impl Windows {
 }
 
 impl PairSeen {
+    fn of_size(&self, at: usize) -> impl Iterator<Item = &LoadClass> + Clone {
+        self.slices.iter().map(move |slice| &slice[at])
+    }
+
     pub(super) fn error_count(&self) -> u64 {
-        self.classes.iter().map(|class| class.error_count).sum()
+        self.slices.iter().flatten().map(|class| class.error_count).sum()
     }
 }
 
@@ -92,14 +97,9 @@ impl Pair {
         let clock_before = server.first_bytes()?;
         let slices: Result<Vec<Vec<LoadClass>>> =
             (0..self.slices).map(|_| self.slice(tapectl, place)).collect();
-        let slices = slices?;
-        let size = |at: usize| {
-            let of_size: Vec<LoadClass> = slices.iter().map(|slice| slice[at].clone()).collect();
-            LoadClass::of_slices(&of_size).expect("at least one slice")
-        };
         let after = server.usage();
         Ok(PairSeen {
-            classes: vec![size(0), size(1)],
+            slices: slices?,
             cpu_s: after.cpu_s - before.cpu_s,
             rss_bytes: after.rss_bytes,
             own_clock: [clock_before, server.first_bytes()?],
@@ -119,7 +119,7 @@ impl Pair {
     }
 }
 
-/// Adds a row for each size: what it was during, beside what it had been before.
+/// Adds a row for each size: what each slice was during, beside what it had been before.
 pub(super) fn add_rows(
     cells: &mut Cells,
     title: &str,
@@ -131,20 +131,29 @@ pub(super) fn add_rows(
     let sizes = ["2 KiB", "512 KiB"];
     for (at, size) in sizes.into_iter().enumerate() {
         let row = format!("{title}: {size} GET beside it");
-        let mut sample = compared(&before.classes[at], &during.classes[at], during.rss_bytes);
-        let busy = |seen: &PairSeen| seen.cpu_s / seen.time.as_secs_f64() * 100.0;
-        sample.extra.extend([
-            ("server CPU before, %", busy(before)),
-            ("server CPU during, %", busy(during)),
-            ("RSS before, MB", before.rss_bytes as f64 / 1e6),
-        ]);
-        sample.extra.extend_from_slice(more);
-        cells.add(&row, peer, sample.with_own_clock(during.own_clock));
+        let typical = LoadClass::of_slices(before.of_size(at)).expect("at least one slice");
+        for (before_slice, slice) in before.of_size(at).zip(during.of_size(at)) {
+            let mut sample = compared(before_slice, &typical, slice, during.rss_bytes);
+            let busy = |seen: &PairSeen| seen.cpu_s / seen.time.as_secs_f64() * 100.0;
+            sample.extra.extend([
+                ("server CPU before, %", busy(before)),
+                ("server CPU during, %", busy(during)),
+                ("RSS before, MB", before.rss_bytes as f64 / 1e6),
+            ]);
+            sample.extra.extend_from_slice(more);
+            cells.add(&row, peer, sample.with_own_clock(during.own_clock));
+        }
     }
 }
 
-/// A sample of what was during, with what had been before and the ratios.
-pub(super) fn compared(before: &LoadClass, during: &LoadClass, rss_bytes: u64) -> Sample {
+/// A sample of what was during, with what had been before, and the ratios to what was typical
+/// before.
+pub(super) fn compared(
+    before: &LoadClass,
+    typical: &LoadClass,
+    during: &LoadClass,
+    rss_bytes: u64,
+) -> Sample {
     let mut sample = during.sample(rss_bytes);
     sample.error_count += before.error_count;
     sample.bytes_verified += before.bytes;
@@ -152,8 +161,8 @@ pub(super) fn compared(before: &LoadClass, during: &LoadClass, rss_bytes: u64) -
         ("p50 before, ms", before.latency_us_p50 / 1e3),
         ("p99 before, ms", before.latency_us_p99 / 1e3),
         ("p99.9 before, ms", before.latency_us_p999 / 1e3),
-        ("p99 during/before", during.latency_us_p99 / before.latency_us_p99),
-        ("p99.9 during/before", during.latency_us_p999 / before.latency_us_p999),
+        ("p99 during/before", during.latency_us_p99 / typical.latency_us_p99),
+        ("p99.9 during/before", during.latency_us_p999 / typical.latency_us_p999),
     ];
     sample
 }

@@ -89,16 +89,6 @@ impl Reading {
         bench.quiet.measured(&what, quiet::ATTEMPTS_MAX, || self.run_once(bench, server))
     }
 
-    /// Reads in windows, one after the other.
-    pub(super) fn run_windows(
-        &self,
-        bench: &Bench<'_>,
-        server: &Server,
-        windows: u32,
-    ) -> Result<Vec<LoadClass>> {
-        (0..windows).map(|_| Ok(self.run(bench, server)?.class)).collect()
-    }
-
     fn run_once(&self, bench: &Bench<'_>, server: &Server) -> Result<Seen> {
         let before = server.usage();
         let class = self.load(&bench.binaries.tapectl, &self.url(server), server.folder())?;
