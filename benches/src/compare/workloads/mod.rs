@@ -64,7 +64,7 @@ const fn workload(row: Row, peers: &'static [Peer], when: When, run: Run) -> Wor
     Workload { row, peers, when, run }
 }
 
-const WORKLOADS: [Workload; 11] = [
+const WORKLOADS: [Workload; 12] = [
     workload(Row::Sizes, BESIDE_NGINX, When::Third, sizes::run),
     workload(Row::LoadCurve, BESIDE_NGINX, When::Third, curve::run),
     workload(Row::LoadCurve, BESIDE_NGINX, When::Rest, curve::run_budget),
@@ -74,6 +74,7 @@ const WORKLOADS: [Workload; 11] = [
     workload(Row::SlowReaders, BESIDE_NGINX, When::Third, slow::run_few),
     workload(Row::SlowReaders, BESIDE_FILE_CACHE, When::Third, slow::run_many),
     workload(Row::ExpiryStorm, BESIDE_NGINX, When::Third, expiry::run),
+    workload(Row::ExpiryStorm, ALONE, When::Rest, expiry::run),
     workload(Row::Written, ALONE, When::Third, written::run),
     workload(Row::Punts, ALONE, When::Every, punts::run),
 ];
