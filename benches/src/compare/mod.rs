@@ -54,13 +54,13 @@ const MIX_PEERS: [Peer; 5] = [
 
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// Short runs and small data: a minute or two, for looking only.
+    /// Short runs and small data: five minutes, for looking only.
     #[arg(long)]
     quick: bool,
     /// Rows to measure.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Row::ALL)]
     rows: Vec<Row>,
-    /// Rounds [default: 3, with --quick 2].
+    /// Rounds [default: 3, with --quick 1].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: Option<u32>,
     /// Threads of each server: nginx's worker_processes, tapeloop's --threads.
@@ -156,7 +156,7 @@ impl Plan {
     fn of(args: &CompareArgs) -> Plan {
         let (threads, quick) = (args.threads, args.quick);
         Plan {
-            rounds: args.rounds.unwrap_or(if quick { 2 } else { 3 }),
+            rounds: args.rounds.unwrap_or(if quick { 1 } else { 3 }),
             threads,
             windows: if quick { 1 } else { 2 },
             get_time: Duration::from_secs(if quick { 1 } else { 2 }),

@@ -136,7 +136,8 @@ fn saturation(
 fn step(bench: &Bench<'_>, server: &Server, reading: Reading, percent: u32) -> Result<Vec<Sample>> {
     let time = if reading.bytes == HUGE.bytes { WINDOW_HUGE } else { WINDOW };
     let reading = Reading { ramp: RAMP, time, ..reading };
-    let count = if percent == BUDGET_PERCENT { BUDGET_WINDOWS } else { WINDOWS };
+    let has_budget = percent == BUDGET_PERCENT && !bench.args.quick;
+    let count = if has_budget { BUDGET_WINDOWS } else { WINDOWS };
     let window = |_| {
         let before = server.first_bytes()?;
         let seen = reading.run(bench, server)?;
