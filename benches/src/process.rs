@@ -22,6 +22,8 @@ static STOPPING: AtomicBool = AtomicBool::new(false);
 static GROUPS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 /// How often a condition of another process is looked at.
 const LOOK: Duration = Duration::from_millis(1);
+/// The same of a child that runs for long: whoever looks takes the processor from somebody.
+const LOOK_AT_CHILD: Duration = Duration::from_millis(10);
 
 /// A running child and its group.
 pub(crate) struct Running {
@@ -131,7 +133,7 @@ impl Running {
                 self.kill();
                 return Err(BenchError::TooSlow { program: self.program.clone(), waited: limit });
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(LOOK_AT_CHILD);
         }
     }
 

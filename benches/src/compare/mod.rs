@@ -19,6 +19,7 @@ mod peer;
 mod put;
 mod quiet;
 mod sample;
+mod scanners;
 mod table;
 mod workloads;
 
@@ -32,6 +33,7 @@ use clap::{Args, ValueEnum};
 use peer::{Peer, Server};
 use quiet::Quiet;
 use sample::Cells;
+use scanners::Scanners;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use table::Report;
@@ -206,7 +208,8 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let load_average = machine::load_average();
     before_others()?;
     let begun = Instant::now();
-    let bench = Bench { args, plan, binaries, dir, quiet: Quiet::default() };
+    let (quiet, scanners) = (Quiet::default(), Scanners::find());
+    let bench = Bench { args, plan, binaries, dir, quiet, scanners };
     workloads::require(&bench)?;
     if bench.wants(Row::Mix) || bench.wants(Row::ColdGet) {
         drop(MemoryCap::create("proof", bench.plan.cold.cap_bytes())?);
@@ -255,6 +258,7 @@ struct Bench<'a> {
     binaries: Binaries,
     dir: PathBuf,
     quiet: Quiet,
+    scanners: Scanners,
 }
 
 impl Bench<'_> {

@@ -4,6 +4,7 @@ use super::super::load;
 use super::super::peer::Server;
 use super::super::quiet::{self, Measured};
 use super::super::sample::{LoadClass, LoadReport, Sample};
+use super::super::scanners::Watch;
 use super::super::{Bench, MIB};
 use crate::error::{BenchError, Result};
 use crate::proc_fs::Usage;
@@ -35,6 +36,8 @@ pub(super) struct Seen {
     pub(super) class: LoadClass,
     before: Usage,
     pub(super) usage: Usage,
+    /// Whether a kernel thread that looks through memory had a turn while it was measured.
+    pub(super) was_scanned: bool,
 }
 
 /// 2 KiB, as playlists are, over 64 connections.
@@ -91,8 +94,11 @@ impl Reading {
 
     fn run_once(&self, bench: &Bench<'_>, server: &Server) -> Result<Seen> {
         let before = server.usage();
-        let class = self.load(&bench.binaries.tapectl, &self.url(server), server.folder())?;
-        Ok(Seen { class, before, usage: server.usage() })
+        let (tapectl, url) = (&bench.binaries.tapectl, self.url(server));
+        let mut watch = Watch::new(&bench.scanners);
+        let class = self.load(tapectl, &url, server.folder(), &mut || watch.look())?;
+        let was_scanned = watch.has_seen_any(self.time);
+        Ok(Seen { class, before, usage: server.usage(), was_scanned })
     }
 
     /// Reads beside another reading, with logs in a folder of its own. Of the CPU nobody knows
@@ -102,10 +108,16 @@ impl Reading {
         let logs = folder.join(format!("load-{}", self.name));
         super::create_folder(&logs)?;
         let url = format!("http://{address}/hot/{}-{{n}}", self.name);
-        self.load(tapectl, &url, &logs)
+        self.load(tapectl, &url, &logs, &mut || {})
     }
 
-    fn load(&self, tapectl: &Path, url: &str, logs: &Path) -> Result<LoadClass> {
+    fn load(
+        &self,
+        tapectl: &Path,
+        url: &str,
+        logs: &Path,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<LoadClass> {
         let pace = match self.rate {
             Some(rate) if self.spin => format!("--rate {rate} --spin"),
             Some(rate) => format!("--rate {rate}"),
@@ -122,8 +134,8 @@ impl Reading {
             self.ramp.as_millis(),
             self.time.as_millis(),
         );
-        let report = load::run(tapectl, &words, logs, self.ramp + self.time + GRACE, &mut || {})?;
-        only_class(report)
+        let limit = self.ramp + self.time + GRACE;
+        only_class(load::run(tapectl, &words, logs, limit, meanwhile)?)
     }
 }
 
