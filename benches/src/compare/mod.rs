@@ -56,7 +56,7 @@ const MIX_PEERS: [Peer; 5] = [
 
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// Short runs and small data: five minutes, for looking only.
+    /// Short runs and small data: four minutes, for looking only.
     #[arg(long)]
     quick: bool,
     /// Rows to measure.
