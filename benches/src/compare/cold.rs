@@ -5,7 +5,7 @@
 
 use super::peer::{self, Launch, Peer, Server};
 use super::sample::Cells;
-use super::{Bench, MIB, load, quiet};
+use super::{Bench, MIB, load};
 use crate::cgroup::MemoryCap;
 use crate::error::Result;
 use crate::scratch::Scratch;
@@ -84,11 +84,7 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, size: Size, cells: &mut Cells) 
     let gets = load::Gets { url: &url, what, connections: CONNECTIONS, time: WARM };
     load::get(tapectl, &server, &gets)?;
     let gets = load::Gets { time: bench.plan.get_time, ..gets };
-    let what = format!("{}: {}", size.row(), peer.name());
-    for _ in 0..bench.plan.windows {
-        let read = || load::get(tapectl, &server, &gets);
-        let sample = bench.quiet.measured(&what, quiet::ATTEMPTS_MAX, read)?;
-        cells.add(&size.row(), peer.name(), sample);
-    }
-    server.stop(&size.row(), cells)
+    let row = size.row();
+    bench.add_windows(&row, peer.name(), cells, || load::get(tapectl, &server, &gets))?;
+    server.stop(&row, cells)
 }

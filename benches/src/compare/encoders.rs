@@ -50,14 +50,7 @@ pub(super) struct Pushed {
 
 impl Body {
     pub(super) fn new(len: usize) -> Body {
-        let mut state = 1u64;
-        let words = (0..len / 8).flat_map(|_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state ^ state >> 29).to_le_bytes()
-        });
-        Body(words.collect())
+        Body(incompressible(len))
     }
 
     /// The bytes of a turn from `at` on, with the stamps of the blocks from there.
@@ -79,6 +72,17 @@ impl Body {
                 theirs.starts_with(stamp) && theirs[stamp.len()..] == ours[stamp.len()..]
             })
     }
+}
+
+/// Bytes that do not compress, always the same.
+pub(super) fn incompressible(len: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let words = (0..len / 8).flat_map(|_| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state ^ state >> 29).to_le_bytes()
+    });
+    words.collect()
 }
 
 type Stamps = [[u8; STAMP_LEN]; BLOCKS_PER_TURN];

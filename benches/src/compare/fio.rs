@@ -4,7 +4,7 @@
 use super::cold::{self, Size};
 use super::put;
 use super::sample::{Cells, Sample};
-use super::{Bench, Row, quiet};
+use super::{Bench, Row};
 use crate::error::{BenchError, Context, Result};
 use crate::process::{Running, StartOptions};
 use crate::scratch::Scratch;
@@ -39,7 +39,7 @@ pub(super) fn version() -> Result<String> {
 pub(super) fn run_cold(bench: &Bench<'_>, round: u32, size: Size, cells: &mut Cells) -> Result<()> {
     let row = size.row();
     eprintln!("round {round}: {row}: {NAME}");
-    add_windows(bench, &row, cells, || random_reads(bench, size))
+    bench.add_windows(&row, NAME, cells, || random_reads(bench, size))
 }
 
 /// The drive in the rows of PUTs.
@@ -47,20 +47,7 @@ pub(super) fn run_put(bench: &Bench<'_>, round: u32, cells: &mut Cells) -> Resul
     for encoders in put::ENCODERS {
         let row = put::row(encoders);
         eprintln!("round {round}: {row}: {NAME}");
-        add_windows(bench, &row, cells, || durable_writes(bench, encoders))?;
-    }
-    Ok(())
-}
-
-fn add_windows(
-    bench: &Bench<'_>,
-    row: &str,
-    cells: &mut Cells,
-    mut measure: impl FnMut() -> Result<Sample>,
-) -> Result<()> {
-    let what = format!("{row}: {NAME}");
-    for _ in 0..bench.plan.windows {
-        cells.add(row, NAME, bench.quiet.measured(&what, quiet::ATTEMPTS_MAX, &mut measure)?);
+        bench.add_windows(&row, NAME, cells, || durable_writes(bench, encoders))?;
     }
     Ok(())
 }

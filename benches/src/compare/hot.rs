@@ -1,8 +1,8 @@
 //! GETs of what lies in memory: each size and number of connections in closed loop.
 
 use super::peer::{Peer, Server};
-use super::sample::{Cells, Sample};
-use super::{Bench, MIB, Row, caches, echo, load, quiet};
+use super::sample::Cells;
+use super::{Bench, MIB, Row, caches, echo, load};
 use crate::error::Result;
 use crate::scratch::Scratch;
 use std::time::Duration;
@@ -92,9 +92,7 @@ pub(super) fn run(
             caches::warm(server.address, paths)?;
         }
         let what = load::What::Stored { bytes: hot.bytes, objects: hot.objects };
-        for sample in hot.measure(bench, server, peer.name(), &url, what)? {
-            cells.add(hot.title, peer.name(), sample);
-        }
+        hot.measure(bench, server, peer.name(), (&url, what), cells)?;
     }
     Ok(())
 }
@@ -106,9 +104,7 @@ pub(super) fn run_floor(bench: &Bench<'_>, round: u32, cells: &mut Cells) -> Res
         let scratch = Scratch::create(&bench.dir, "tapeloop-compare", false)?;
         let server = echo::start(&bench.binaries, scratch.path(), hot.bytes)?;
         let url = format!("http://{}/", server.address);
-        for sample in hot.measure(bench, &server, echo::NAME, &url, load::What::Anything)? {
-            cells.add(hot.title, echo::NAME, sample);
-        }
+        hot.measure(bench, &server, echo::NAME, (&url, load::What::Anything), cells)?;
         server.stop(hot.title, cells)?;
     }
     Ok(())
@@ -120,17 +116,14 @@ impl Hot {
         bench: &Bench<'_>,
         server: &Server,
         name: &str,
-        url: &str,
-        what: load::What,
-    ) -> Result<Vec<Sample>> {
+        (url, what): (&str, load::What),
+        cells: &mut Cells,
+    ) -> Result<()> {
         let gets = load::Gets { url, what, connections: self.connections, time: WARM };
         load::get(&bench.binaries.tapectl, server, &gets)?;
         let gets = load::Gets { time: bench.plan.get_time, ..gets };
-        let window = |_| {
-            bench.quiet.measured(&format!("{}: {name}", self.title), quiet::ATTEMPTS_MAX, || {
-                load::get(&bench.binaries.tapectl, server, &gets)
-            })
-        };
-        (0..bench.plan.windows).map(window).collect()
+        bench.add_windows(self.title, name, cells, || {
+            load::get(&bench.binaries.tapectl, server, &gets)
+        })
     }
 }

@@ -32,7 +32,7 @@ use caches::Cache;
 use clap::{Args, ValueEnum};
 use peer::{Peer, Server};
 use quiet::Quiet;
-use sample::Cells;
+use sample::{Cells, Sample};
 use scanners::Scanners;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -264,6 +264,22 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn wants(&self, row: Row) -> bool {
         self.args.rows.contains(&row)
+    }
+
+    /// Measures the windows that a plain row has in a round, each again where the host disturbs it.
+    fn add_windows(
+        &self,
+        row: &str,
+        name: &str,
+        cells: &mut Cells,
+        mut measure: impl FnMut() -> Result<Sample>,
+    ) -> Result<()> {
+        let what = format!("{row}: {name}");
+        for _ in 0..self.plan.windows {
+            let sample = self.quiet.measured(&what, quiet::ATTEMPTS_MAX, &mut measure)?;
+            cells.add(row, name, sample);
+        }
+        Ok(())
     }
 
     /// The rows without a memory cap: one start of each peer per round.

@@ -4,10 +4,10 @@
 //! which the client, on the same machine, flushes file and folder after the 201 as nginx would have
 //! to; that time is part of the latency, and its CPU is counted as the server's.
 
+use super::Bench;
 use super::encoders::{self, Body};
 use super::peer::{Peer, Server};
 use super::sample::{Cells, Sample};
-use super::{Bench, quiet};
 use crate::client::Client;
 use crate::error::{BenchError, Context, Result};
 use crate::figures::quantile;
@@ -52,14 +52,8 @@ pub(super) fn run_rows(
     run(server, 4, count.max(bench.plan.ram_bytes * 5 / 4 / BODY_LEN as u64), Sync::Server)?;
     for encoders in ENCODERS {
         let row = row(encoders);
-        let mut measure = |name: &str, sync: Sync| -> Result<()> {
-            let what = format!("{row}: {name}");
-            for _ in 0..bench.plan.windows {
-                let put = || run(server, encoders, count, sync);
-                let sample = bench.quiet.measured(&what, quiet::ATTEMPTS_MAX, put)?;
-                cells.add(&row, name, sample);
-            }
-            Ok(())
+        let mut measure = |name: &str, sync: Sync| {
+            bench.add_windows(&row, name, cells, || run(server, encoders, count, sync))
         };
         if peer == Peer::Nginx {
             measure("nginx (no fsync)", Sync::Server)?;

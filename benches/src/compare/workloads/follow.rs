@@ -7,7 +7,6 @@
 
 use super::super::Bench;
 use super::super::peer::{Peer, Server};
-use super::super::quiet::ATTEMPTS_MAX;
 use super::super::sample::{Cells, Sample};
 use super::Stage;
 use crate::error::{BenchError, Context, Result};
@@ -47,13 +46,10 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
     let object_time = CHUNK_EVERY * CHUNKS as u32;
     let objects = bench.plan.window_time.div_duration_f64(object_time).ceil() as u64;
     let mut attempt = 0;
-    for _ in 0..bench.plan.windows {
-        let sample = bench.quiet.measured(&row, ATTEMPTS_MAX, || {
-            attempt += 1;
-            measure(&stage.server, attempt, objects)
-        })?;
-        cells.add(&row, peer.name(), sample);
-    }
+    bench.add_windows(&row, peer.name(), cells, || {
+        attempt += 1;
+        measure(&stage.server, attempt, objects)
+    })?;
     stage.stop(&row, cells)
 }
 

@@ -4,6 +4,7 @@
 //! compared. The other half take nothing after their request, and a server that has deadlines cuts
 //! them. The good client's tail with and without them is what counts.
 
+use super::super::encoders::incompressible;
 use super::super::peer::{Peer, Server};
 use super::super::quiet::{ATTEMPTS_MAX, Measured};
 use super::super::sample::{Cells, Extra};
@@ -149,13 +150,7 @@ fn wait_cut(server: &Server, sockets_before: u64, count: u32, begun: Instant) ->
 
 /// Stores the objects, all with the same bytes, and gives those.
 fn store(server: &Server) -> Result<Vec<u8>> {
-    let mut state = 1u64;
-    let words = (0..BODY_LEN / 8).flat_map(|_| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state ^ state >> 29).to_le_bytes()
-    });
-    let body: Vec<u8> = words.collect();
+    let body = incompressible(BODY_LEN);
     let mut client = Client::connect(server.address, TIMEOUT).context("connecting to store")?;
     for number in 0..OBJECTS {
         let answer = client.put(&path(number), &body).context("storing a large object")?;
