@@ -44,7 +44,7 @@ impl Options {
             volumes: vec![volume.into()],
             degraded: false,
             arena_bytes: 256 << 20,
-            read_buffers: 24,
+            read_buffers: 64,
             groups: Vec::new(),
             scrub: ScrubOptions::default(),
         }

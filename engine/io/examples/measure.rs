@@ -88,7 +88,7 @@ fn read(volume: Arc<VolumeFile>) {
             let each = took / count as u32;
             report(&format!("read {len} bytes, one at a time, {each:?}"), count * len as u64, took);
         }
-        println!("registered: {}", reader.registered());
+        println!("large buffers registered: {}", reader.pool().registered());
     };
     block_on(256, run).expect("runtime");
 }

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::iter;
 use std::ops::{Deref, Range};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,12 +18,15 @@ use crate::buffers::{AlignedBuf, READ_BUF, SMALL_PER_LARGE, SMALL_READ_BUF};
 /// Buffers that one runtime registers at most; the kernel takes 16,384.
 const BUFFERS_MAX: usize = 1024;
 
+/// A large buffer and its small ones.
+const SET: usize = 1 + SMALL_PER_LARGE;
+
 /// The pool. Clones share it; it stays on its thread.
 #[derive(Clone)]
 pub struct ReadPool {
     small: Rc<Class>,
     large: Rc<Class>,
-    registered: bool,
+    registered: usize,
 }
 
 struct Class {
@@ -47,58 +51,61 @@ struct Numbered {
 
 impl ReadPool {
     /// At most `large` buffers of [`READ_BUF`] and eight times as many of [`SMALL_READ_BUF`], the
-    /// same number for each drive, registered with this thread's ring if the memory-lock limit
-    /// allows it.
+    /// same number for each drive. As many of them are registered with this thread's ring as the
+    /// memory-lock limit allows.
     pub(crate) fn new(large: usize, drives: usize) -> io::Result<ReadPool> {
         let share = large.checked_div(drives).unwrap_or(0);
         let large = share * drives;
         let small = large * SMALL_PER_LARGE;
-        if large == 0 || large + small > BUFFERS_MAX {
-            let most = BUFFERS_MAX / (SMALL_PER_LARGE + 1);
+        if large == 0 || large * SET > BUFFERS_MAX {
+            let most = BUFFERS_MAX / SET;
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("{large} read buffers for a runtime with {drives} drives: 1 to {most}"),
             ));
         }
-        let make = |count: usize, len: usize| (0..count).map(move |_| AlignedBuf::zeroed(len));
-        let mut large_bufs: Vec<_> = make(large, READ_BUF).collect();
-        let mut small_bufs: Vec<_> = make(small, SMALL_READ_BUF).collect();
+        let mut large_bufs: Vec<_> = (0..large).map(|_| AlignedBuf::zeroed(READ_BUF)).collect();
+        let mut small_bufs: Vec<_> =
+            (0..small).map(|_| AlignedBuf::zeroed(SMALL_READ_BUF)).collect();
         let iovec = |buf: &mut AlignedBuf| libc::iovec {
             iov_base: buf.as_mut_ptr().cast(),
             iov_len: buf.len(),
         };
-        let memory: Vec<_> = large_bufs.iter_mut().chain(&mut small_bufs).map(iovec).collect();
-        // SAFETY: the registration lives in the stores, and a buffer that is out keeps its store.
-        let registration = match unsafe { super::driver().register(&memory) } {
-            Ok(registration) => Some(Rc::new(registration)),
-            // ENOMEM: over RLIMIT_MEMLOCK. EPERM and EOPNOTSUPP: seen from sandboxes. EBUSY: this
-            // ring has buffers already (a second reader on one runtime). Plain
-            // buffers do the same work for more CPU.
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ENOMEM | libc::EPERM | libc::EOPNOTSUPP | libc::EBUSY) => None,
-                _ => return Err(error),
-            },
+        // In sets of a large one and its small ones: both classes are registered to the same share.
+        let sets = large_bufs.iter_mut().zip(small_bufs.chunks_mut(SMALL_PER_LARGE));
+        let memory: Vec<_> =
+            sets.flat_map(|(large, small)| iter::once(large).chain(small).map(iovec)).collect();
+        let registered = as_many_as_allowed(large, |sets| {
+            // SAFETY: the registration lives in the stores, and a buffer that is out keeps its
+            // store.
+            unsafe { super::driver().register(&memory[..sets * SET]) }
+        })?;
+        let (registration, sets) = match registered {
+            Some((registration, sets)) => (Some(Rc::new(registration)), sets),
+            None => (None, 0),
         };
-        let registered = registration.is_some();
-        let class = |bufs: Vec<AlignedBuf>, number_first: usize| {
+        let class = |bufs: Vec<AlignedBuf>, per_set: usize, first_in_set: usize| {
             let count = bufs.len();
-            let number = |at: usize| u16::try_from(number_first + at).expect("at most 1024");
-            let numbered = bufs.into_iter().enumerate().map(|(at, buf)| {
-                let number = registered.then(|| number(at));
-                Numbered { buf, number }
-            });
-            let free = RefCell::new(numbered.collect());
+            let number = |at: usize| {
+                let (set, in_set) = (at / per_set, first_in_set + at % per_set);
+                (set < sets).then(|| u16::try_from(set * SET + in_set).expect("at most 1024"))
+            };
+            let numbered = bufs.into_iter().enumerate();
+            let numbered = numbered.map(|(at, buf)| Numbered { buf, number: number(at) });
+            // The last one is taken first: those that the kernel knows.
+            let free = RefCell::new(numbered.rev().collect());
             let _registration = registration.clone();
             let store = Rc::new(Store { free, returned: Notify::new(), _registration });
             let turns = (0..drives).map(|_| Arc::new(Semaphore::new(count / drives))).collect();
             Rc::new(Class { turns, store })
         };
-        let (large, small) = (class(large_bufs, 0), class(small_bufs, large));
-        Ok(ReadPool { small, large, registered })
+        let (large, small) = (class(large_bufs, 1, 0), class(small_bufs, SMALL_PER_LARGE, 1));
+        Ok(ReadPool { small, large, registered: sets })
     }
 
-    /// Whether the kernel knows the buffers (no page pinning per read).
-    pub fn registered(&self) -> bool {
+    /// Large buffers that the kernel knows (no page pinning per read), and eight times as many
+    /// small ones.
+    pub fn registered(&self) -> usize {
         self.registered
     }
 
@@ -120,6 +127,29 @@ impl ReadPool {
         let buf = class.store.next().await;
         Lease { buf, turn }
     }
+}
+
+/// Registers `sets`, or fewer where the memory-lock limit is lower, or none where there is no
+/// registering at all: plain buffers do the same work for more CPU.
+fn as_many_as_allowed<T>(
+    mut sets: usize,
+    register: impl Fn(usize) -> io::Result<T>,
+) -> io::Result<Option<(T, usize)>> {
+    while sets > 0 {
+        let error = match register(sets) {
+            Ok(registration) => return Ok(Some((registration, sets))),
+            Err(error) => error,
+        };
+        sets = match error.raw_os_error() {
+            // Over RLIMIT_MEMLOCK, of which other rings may have a part: nobody says how far.
+            Some(libc::ENOMEM) => sets * 3 / 4,
+            // EPERM and EOPNOTSUPP: seen from sandboxes. EBUSY: this ring has buffers already (a
+            // second reader on one runtime).
+            Some(libc::EPERM | libc::EOPNOTSUPP | libc::EBUSY) => 0,
+            _ => return Err(error),
+        };
+    }
+    Ok(None)
 }
 
 impl Class {
@@ -224,5 +254,27 @@ impl Deref for ReadBuf {
 impl fmt::Debug for ReadBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ReadBuf({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_buffers_are_registered_as_the_memory_lock_limit_allows() {
+        let registered = |limit: usize, errno: i32| {
+            let register = |sets: usize| match sets <= limit {
+                true => Ok(()),
+                false => Err(io::Error::from_raw_os_error(errno)),
+            };
+            as_many_as_allowed(64, register).map(|found| found.map(|((), sets)| sets))
+        };
+        assert_eq!(registered(64, libc::ENOMEM).expect("allowed"), Some(64));
+        assert_eq!(registered(30, libc::ENOMEM).expect("allowed"), Some(27), "64, 48, 36, 27");
+        assert_eq!(registered(1, libc::ENOMEM).expect("allowed"), Some(1));
+        assert_eq!(registered(0, libc::ENOMEM).expect("plain ones"), None);
+        assert_eq!(registered(30, libc::EBUSY).expect("plain ones"), None);
+        registered(30, libc::EINVAL).expect_err("a mistake of ours");
     }
 }

@@ -73,11 +73,6 @@ impl DiskReader {
         Ok(DiskReader { inner: Rc::new(Inner { drives, pool }) })
     }
 
-    /// Whether reads go into registered buffers.
-    pub fn registered(&self) -> bool {
-        self.inner.pool.registered()
-    }
-
     /// The buffers, for gauges.
     pub fn pool(&self) -> &ReadPool {
         &self.inner.pool
