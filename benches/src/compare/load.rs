@@ -4,7 +4,6 @@ use super::peer::Server;
 use super::sample::{LoadReport, Sample};
 use crate::error::{BenchError, Context, Result};
 use crate::process::{Running, StartOptions};
-use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -81,10 +80,13 @@ pub(super) fn run(
         StartOptions { pipe_stdout: true, on_bench_death: Some("KILL"), ..StartOptions::default() };
     let mut running = Running::start(tapectl, &args, logs.join("tapectl.log"), &options)?;
     let mut stdout = running.take_stdout().expect("piped");
-    // The report is smaller than a pipe, so that it can be read after the end.
-    let status = running.wait_end_while(limit, meanwhile)?;
-    let mut text = String::new();
-    stdout.read_to_string(&mut text).context("reading the report of tapectl load")?;
+    let (status, text) = std::thread::scope(|scope| {
+        // Meanwhile: a report may be larger than a pipe.
+        let reading = scope.spawn(move || std::io::read_to_string(&mut stdout));
+        let status = running.wait_end_while(limit, meanwhile);
+        (status, reading.join().expect("reading does not panic"))
+    });
+    let (status, text) = (status?, text.context("reading the report of tapectl load")?);
     serde_json::from_str(&text).map_err(|error| BenchError::Answer {
         what: format!("tapectl {words}"),
         cause: format!("{status}, {error}; {}", running.last_words()),

@@ -35,6 +35,7 @@ use quiet::Quiet;
 use sample::{Cells, Sample};
 use scanners::Scanners;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use table::Report;
 
@@ -168,7 +169,7 @@ impl Plan {
             cold: if quick { cold::Shape::quick() } else { cold::Shape::full() },
             mix: if quick { mix::Shape::quick() } else { mix::Shape::full() },
             probe_time: Duration::from_millis(if quick { 250 } else { 1_500 }),
-            window_time: Duration::from_secs(if quick { 1 } else { 4 }),
+            window_time: Duration::from_secs(if quick { 1 } else { 6 }),
             idle_connections: if quick { 1_000 } else { 10_000 },
             slow_readers_few: 1_000,
             slow_readers_many: if quick { 1_000 } else { 10_000 },
@@ -209,7 +210,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     before_others()?;
     let begun = Instant::now();
     let (quiet, scanners) = (Quiet::default(), Scanners::find());
-    let bench = Bench { args, plan, binaries, dir, quiet, scanners };
+    let bench = Bench { args, plan, binaries, dir, quiet, scanners, good_rates: OnceLock::new() };
     workloads::require(&bench)?;
     if bench.wants(Row::Mix) || bench.wants(Row::ColdGet) {
         drop(MemoryCap::create("proof", bench.plan.cold.cap_bytes())?);
@@ -259,6 +260,8 @@ struct Bench<'a> {
     dir: PathBuf,
     quiet: Quiet,
     scanners: Scanners,
+    /// Requests per second of the good client, 2 KiB and 512 KiB, once somebody has found them.
+    good_rates: OnceLock<[f64; 2]>,
 }
 
 impl Bench<'_> {

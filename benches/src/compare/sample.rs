@@ -4,6 +4,7 @@ use crate::figures::Spread;
 use crate::proc_fs::Usage;
 use crate::tapeloop::FirstBytes;
 use serde::{Deserialize, Serialize, Serializer};
+use std::collections::BTreeMap;
 
 /// From the head of a request to the first byte of its answer, without wires and clients.
 const OWN_CLOCK: &str = "first byte in 1 ms, own clock, %";
@@ -177,16 +178,21 @@ pub(super) struct LoadClass {
     pub(super) latency_us_p50: f64,
     pub(super) latency_us_p99: f64,
     pub(super) latency_us_p999: f64,
+    /// How many took so long.
+    pub(super) latency_us_counts: BTreeMap<u64, u64>,
     /// How late the generator itself was.
     pub(super) slip_us_p99: f64,
 }
 
 impl LoadClass {
-    /// Slices of one window as one: latencies are the medians of the slices', so that what a slice
-    /// caught of the machine's own hiccups stays in it; counts are sums.
+    /// Loads one after the other as one: percentiles are those of all their requests together.
     pub(super) fn of_slices<'a>(
         slices: impl Iterator<Item = &'a LoadClass> + Clone,
     ) -> Option<LoadClass> {
+        let mut latency_us_counts = BTreeMap::new();
+        for (latency_us, count) in slices.clone().flat_map(|slice| &slice.latency_us_counts) {
+            *latency_us_counts.entry(*latency_us).or_insert(0) += count;
+        }
         let median = |of: fn(&LoadClass) -> f64| {
             Spread::of(slices.clone().map(of)).map(|spread| spread.median)
         };
@@ -199,10 +205,24 @@ impl LoadClass {
             bytes: sum(|slice| slice.bytes),
             bytes_per_s: median(|slice| slice.bytes_per_s)?,
             requests_per_s: median(|slice| slice.requests_per_s)?,
-            latency_us_p50: median(|slice| slice.latency_us_p50)?,
-            latency_us_p99: median(|slice| slice.latency_us_p99)?,
-            latency_us_p999: median(|slice| slice.latency_us_p999)?,
+            latency_us_p50: quantile_of(&latency_us_counts, 0.5)? as f64,
+            latency_us_p99: quantile_of(&latency_us_counts, 0.99)? as f64,
+            latency_us_p999: quantile_of(&latency_us_counts, 0.999)? as f64,
+            latency_us_counts,
             slip_us_p99: median(|slice| slice.slip_us_p99)?,
+        })
+    }
+
+    /// Medians of several: what one of them caught of the machine's own hiccups stays in it.
+    pub(super) fn typical(classes: &[LoadClass]) -> Option<LoadClass> {
+        let median = |of: fn(&LoadClass) -> f64| {
+            Spread::of(classes.iter().map(of)).map(|spread| spread.median)
+        };
+        Some(LoadClass {
+            latency_us_p50: median(|class| class.latency_us_p50)?,
+            latency_us_p99: median(|class| class.latency_us_p99)?,
+            latency_us_p999: median(|class| class.latency_us_p999)?,
+            ..LoadClass::of_slices(classes.iter())?
         })
     }
 
@@ -225,6 +245,17 @@ impl LoadClass {
     }
 }
 
+/// The value that `quantile` of all those counted do not exceed; none of none.
+fn quantile_of(counts: &BTreeMap<u64, u64>, quantile: f64) -> Option<u64> {
+    let rank = (quantile * counts.values().sum::<u64>() as f64).ceil() as u64;
+    let mut seen = 0;
+    let found = counts.iter().find(|(_, count)| {
+        seen += **count;
+        seen >= rank.max(1)
+    });
+    found.map(|(value, _)| *value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,6 +272,7 @@ mod tests {
             latency_us_p50: 1.0,
             latency_us_p99: 1.0,
             latency_us_p999: 1.0,
+            latency_us_counts: BTreeMap::new(),
             slip_us_p99: 0.0,
         }
     }
@@ -250,11 +282,18 @@ mod tests {
     }
 
     #[test]
-    fn slices_have_the_median_of_their_latencies_and_the_sum_of_their_requests() {
-        let slice = |p999| LoadClass { latency_us_p999: p999, error_count: 1, ..class() };
-        let slices = [2.0, 900.0, 3.0].map(slice);
-        let whole = LoadClass::of_slices(slices.iter()).expect("three slices");
-        assert_eq!((whole.latency_us_p999, whole.ok_count, whole.error_count), (3.0, 3, 3));
+    fn percentiles_of_several_slices_are_those_of_all_their_requests() {
+        let slice = |counts: &[(u64, u64)]| LoadClass {
+            latency_us_counts: counts.iter().copied().collect(),
+            ..class()
+        };
+        // One slow request in 2,000 is not in the p99.9 of all, though it is in its slice's.
+        let slices = [slice(&[(80, 1_000), (90, 499)]), slice(&[(80, 500), (7_000, 1)])];
+        let whole = LoadClass::of_slices(slices.iter()).expect("two slices");
+        assert_eq!((whole.latency_us_p50, whole.latency_us_p999), (80.0, 90.0));
+        let alone = LoadClass::of_slices(slices[1..].iter()).expect("one slice");
+        assert_eq!((alone.latency_us_p50, alone.latency_us_p999), (80.0, 7_000.0));
+        assert_eq!(whole.ok_count, 2);
         assert!(LoadClass::of_slices([].iter()).is_none());
     }
 

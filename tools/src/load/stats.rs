@@ -77,13 +77,9 @@ impl Due {
 
 impl ClassRecord {
     fn new() -> ClassRecord {
-        let histogram = || {
-            Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)
-                .unwrap_or_else(|error| panic!("fixed histogram bounds: {error}"))
-        };
         ClassRecord {
-            latency_ns: histogram(),
-            slip_ns: histogram(),
+            latency_ns: new_histogram(3),
+            slip_ns: new_histogram(3),
             ok_count: 0,
             unsent_count: 0,
             byte_count: 0,
@@ -191,6 +187,8 @@ pub(crate) struct ClassReport {
     pub(crate) latency_us_p99: f64,
     pub(crate) latency_us_p999: f64,
     pub(crate) latency_us_max: f64,
+    /// How many took so long, to 1 %. Percentiles of several loads cannot be added up; these can.
+    pub(crate) latency_us_counts: BTreeMap<u64, u64>,
     pub(crate) slip_us_p99: f64,
     pub(crate) slip_us_max: f64,
 }
@@ -212,10 +210,26 @@ impl ClassReport {
             latency_us_p99: us(0.99),
             latency_us_p999: us(0.999),
             latency_us_max: round(record.latency_ns.max() as f64 / 1e3),
+            latency_us_counts: counts_us(&record.latency_ns),
             slip_us_p99: round(record.slip_ns.value_at_quantile(0.99) as f64 / 1e3),
             slip_us_max: round(record.slip_ns.max() as f64 / 1e3),
         }
     }
+}
+
+/// Each value and how many there were, two digits of it and whole microseconds.
+fn counts_us(latency_ns: &Histogram<u64>) -> BTreeMap<u64, u64> {
+    let mut rough = new_histogram(2);
+    for value in latency_ns.iter_recorded() {
+        let latency_us = value.value_iterated_to().div_ceil(1_000);
+        rough.saturating_record_n(latency_us, value.count_at_value());
+    }
+    rough.iter_recorded().map(|value| (value.value_iterated_to(), value.count_at_value())).collect()
+}
+
+fn new_histogram(digits: u8) -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_NS_MAX, digits)
+        .unwrap_or_else(|error| panic!("fixed histogram bounds: {error}"))
 }
 
 fn kind(error: &RequestError) -> &'static str {
@@ -271,5 +285,18 @@ mod tests {
         one.merge(two);
         let report = one.report(Duration::from_secs(1), 0.0);
         assert_eq!((report.classes[0].ok_count, report.classes[0].bytes), (2, 7));
+    }
+
+    #[test]
+    fn counts_tell_every_request_within_a_hundredth_of_its_latency() {
+        let mut latency_ns = new_histogram(3);
+        for value in [1, 40_900, 40_100, 1_234_000, 600_000_000_000] {
+            latency_ns.record(value).expect("within its bounds");
+        }
+        let counts = counts_us(&latency_ns);
+        let found: Vec<_> = counts.into_iter().collect();
+        let [(1, 1), (41, 2), (ms, 1), (limit, 1)] = found[..] else { panic!("{found:?}") };
+        assert!((1_234..=1_246).contains(&ms), "{ms}");
+        assert!((600_000_000..=606_000_000).contains(&limit), "{limit}");
     }
 }

@@ -18,9 +18,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const BYTES: u64 = 16 * 1024;
-/// Of a window. Each has several batches of ends of lives in it, and many slices tell a storm from
-/// what the machine does now and then.
-const SLICES: u32 = 20;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(30);
 /// One in so many is asked for before the storm.
@@ -57,7 +54,7 @@ fn measure(bench: &Bench<'_>, peer: Peer, title: &str, cells: &mut Cells) -> Res
     // The window before the storm lies between the filling and the first end of a life.
     let begins = Instant::now() + storm.ahead + storm.window;
     storm.fill(bench, server, begins)?;
-    let pair = Pair::prepare(bench, server, storm.window, SLICES)?;
+    let pair = Pair::prepare(bench, server, storm.window)?;
     storm.require_there(server)?;
     let before = pair.run(bench, server)?;
     let late = Instant::now().saturating_duration_since(begins);

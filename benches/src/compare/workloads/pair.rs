@@ -1,31 +1,44 @@
-//! The good client: hot reads of two sizes at once, in open loop, at about 30 % of what server and
-//! generator do together. Its latencies before something happens and while it does.
+//! The good client: hot reads of two sizes at once, in open loop. Its latencies before something
+//! happens and while it does.
+//!
+//! Every server gets the same rates: about 30 % of what the first of a run, nginx, and its
+//! generator do together. A window is measured in short slices; those in which the kernel looked
+//! through memory are left out, of every server, and several of the others make a sample.
 
 use super::super::Bench;
 use super::super::peer::Server;
 use super::super::quiet::Measured;
 use super::super::sample::{Cells, Extra, LoadClass, Sample};
 use super::reading::{LARGE, Reading, SMALL};
-use crate::error::Result;
+use crate::error::{BenchError, Result};
 use crate::proc_fs::ProcessorTimes;
 use crate::tapeloop::FirstBytes;
-use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Each size's share of what it reaches alone.
 const SHARE: f64 = 0.15;
+const SLICE: Duration = Duration::from_millis(200);
+/// The generators connect, and begin at about the same time.
+const RAMP: Duration = Duration::from_millis(100);
+/// That a p99.9 of 512 KiB is one of a thousand.
+const SLICES_PER_SAMPLE: usize = 6;
+/// Until one counts.
+const SCANNED_MAX: usize = 100;
 
 /// The two readings, with their rates.
 pub(super) struct Pair {
     readings: [Reading; 2],
-    /// A window is measured in so many slices, one after the other, each a sample.
-    slices: u32,
+    time: Duration,
 }
 
 /// What they came to in one window.
 pub(super) struct PairSeen {
-    /// Of each slice, both sizes.
-    slices: Vec<Vec<LoadClass>>,
+    /// Of each slice that counts, both sizes.
+    slices: Vec<[LoadClass; 2]>,
+    /// In which the kernel looked through memory.
+    scanned_count: usize,
+    /// Of requests in those.
+    scanned_error_count: u64,
     pub(super) cpu_s: f64,
     pub(super) rss_bytes: u64,
     /// When it began and when it ended.
@@ -55,68 +68,110 @@ impl Windows {
 }
 
 impl PairSeen {
-    fn of_size(&self, at: usize) -> impl Iterator<Item = &LoadClass> + Clone {
-        self.slices.iter().map(move |slice| &slice[at])
+    /// The samples of one size.
+    fn of_size(&self, at: usize) -> Vec<LoadClass> {
+        let groups = self.slices.chunks(SLICES_PER_SAMPLE);
+        // A last one of few would have no p99.9.
+        let whole = groups.filter(|group| {
+            group.len() == SLICES_PER_SAMPLE || self.slices.len() < SLICES_PER_SAMPLE
+        });
+        let class = |group: &[[LoadClass; 2]]| {
+            LoadClass::of_slices(group.iter().map(|slice| &slice[at])).expect("never empty")
+        };
+        whole.map(class).collect()
     }
 
     pub(super) fn error_count(&self) -> u64 {
-        self.slices.iter().flatten().map(|class| class.error_count).sum()
+        let counted = self.slices.iter().flatten().map(|class| class.error_count).sum::<u64>();
+        counted + self.scanned_error_count
     }
 }
 
 impl Pair {
-    /// Stores what is read and finds the rates; windows will be of `time`.
-    pub(super) fn prepare(
-        bench: &Bench<'_>,
-        server: &Server,
-        time: Duration,
-        slices: u32,
-    ) -> Result<Pair> {
+    /// Stores what is read, and finds the rates if nobody has; windows will be of `time`.
+    pub(super) fn prepare(bench: &Bench<'_>, server: &Server, time: Duration) -> Result<Pair> {
         let mut readings = [SMALL, LARGE];
-        for reading in &mut readings {
+        for reading in &readings {
             reading.warm(bench, server)?;
-            let alone = Reading { time: bench.plan.probe_time, ..*reading }.run(bench, server)?;
-            reading.rate = Some((alone.class.requests_per_s * SHARE).max(1.0));
-            reading.time = time / slices;
         }
-        let pair = Pair { readings, slices };
-        pair.of_time(bench.plan.probe_time).run(bench, server)?;
-        Ok(pair)
-    }
-
-    fn of_time(&self, time: Duration) -> Pair {
-        Pair { readings: self.readings.map(|reading| Reading { time, ..reading }), slices: 1 }
+        let rates = match bench.good_rates.get() {
+            Some(rates) => *rates,
+            None => {
+                let found = find_rates(bench, server, readings)?;
+                *bench.good_rates.get_or_init(|| found)
+            }
+        };
+        for (reading, rate) in readings.iter_mut().zip(rates) {
+            (reading.rate, reading.ramp, reading.time) = (Some(rate), RAMP, SLICE);
+        }
+        let warm = Pair { readings, time: bench.plan.probe_time };
+        warm.run(bench, server)?;
+        Ok(Pair { readings, time })
     }
 
     /// One window.
     pub(super) fn run(&self, bench: &Bench<'_>, server: &Server) -> Result<PairSeen> {
-        let (tapectl, address) = (&bench.binaries.tapectl, server.address.to_string());
-        let place = (address.as_str(), server.folder());
         let times_before = ProcessorTimes::now()?;
         let before = server.usage();
         let clock_before = server.first_bytes()?;
-        let slices: Result<Vec<Vec<LoadClass>>> =
-            (0..self.slices).map(|_| self.slice(tapectl, place)).collect();
+        let begun = Instant::now();
+        let (mut slices, mut scanned_count, mut scanned_error_count) = (Vec::new(), 0, 0);
+        // One that counts there must be; how many do not is bounded by how often the kernel looks.
+        while begun.elapsed() < self.time || slices.is_empty() && scanned_count < SCANNED_MAX {
+            let (slice, was_scanned) = self.slice(bench, server)?;
+            match was_scanned {
+                false => slices.push(slice),
+                true => {
+                    scanned_count += 1;
+                    scanned_error_count += slice.iter().map(|class| class.error_count).sum::<u64>();
+                }
+            }
+        }
+        let time = begun.elapsed();
         let after = server.usage();
+        if slices.is_empty() {
+            return Err(BenchError::Answer {
+                what: "reads of two sizes at once".to_owned(),
+                cause: format!("the kernel looked through memory in all {scanned_count} slices"),
+            });
+        }
         Ok(PairSeen {
-            slices: slices?,
+            slices,
+            scanned_count,
+            scanned_error_count,
             cpu_s: after.cpu_s - before.cpu_s,
             rss_bytes: after.rss_bytes,
             own_clock: [clock_before, server.first_bytes()?],
             stolen_share: times_before.stolen_share_until(ProcessorTimes::now()?),
-            time: self.readings[0].time * self.slices,
+            time,
         })
     }
 
-    /// Both readings at once, for a slice of the window.
-    fn slice(&self, tapectl: &Path, place: (&str, &Path)) -> Result<Vec<LoadClass>> {
+    /// Both readings at once, and whether the kernel looked through memory meanwhile.
+    fn slice(&self, bench: &Bench<'_>, server: &Server) -> Result<([LoadClass; 2], bool)> {
+        let (tapectl, address) = (bench.binaries.tapectl.as_path(), server.address.to_string());
+        let place = (address.as_str(), server.folder());
+        let scanners = &bench.scanners;
+        let [small, large] = self.readings;
         std::thread::scope(|scope| {
-            let read = |reading: Reading| scope.spawn(move || reading.beside(tapectl, place));
-            let threads: Vec<_> = self.readings.into_iter().map(read).collect();
-            let joined = threads.into_iter().map(|thread| thread.join());
-            joined.map(|class| class.expect("a reading does not panic")).collect()
+            let read = |reading: Reading| move || reading.beside(tapectl, place, scanners);
+            let thread = scope.spawn(read(small));
+            let large = read(large)();
+            let (small, small_was) = thread.join().expect("a reading does not panic")?;
+            let (large, large_was) = large?;
+            Ok(([small, large], small_was || large_was))
         })
     }
+}
+
+/// What each reading reaches alone, and its share of it.
+fn find_rates(bench: &Bench<'_>, server: &Server, readings: [Reading; 2]) -> Result<[f64; 2]> {
+    let mut rates = [0.0; 2];
+    for (reading, rate) in readings.into_iter().zip(&mut rates) {
+        let alone = Reading { time: bench.plan.probe_time, ..reading }.run(bench, server)?;
+        *rate = (alone.class.requests_per_s * SHARE).max(1.0);
+    }
+    Ok(rates)
 }
 
 /// Adds a row for each size: what each slice was during, beside what it had been before.
@@ -131,14 +186,16 @@ pub(super) fn add_rows(
     let sizes = ["2 KiB", "512 KiB"];
     for (at, size) in sizes.into_iter().enumerate() {
         let row = format!("{title}: {size} GET beside it");
-        let typical = LoadClass::of_slices(before.of_size(at)).expect("at least one slice");
-        for (before_slice, slice) in before.of_size(at).zip(during.of_size(at)) {
-            let mut sample = compared(before_slice, &typical, slice, during.rss_bytes);
+        let (before_samples, during_samples) = (before.of_size(at), during.of_size(at));
+        let typical = LoadClass::typical(&before_samples).expect("at least one");
+        for (before_sample, sample) in before_samples.iter().zip(&during_samples) {
+            let mut sample = compared(before_sample, &typical, sample, during.rss_bytes);
             let busy = |seen: &PairSeen| seen.cpu_s / seen.time.as_secs_f64() * 100.0;
             sample.extra.extend([
                 ("server CPU before, %", busy(before)),
                 ("server CPU during, %", busy(during)),
                 ("RSS before, MB", before.rss_bytes as f64 / 1e6),
+                ("slices left out", (before.scanned_count + during.scanned_count) as f64),
             ]);
             sample.extra.extend_from_slice(more);
             cells.add(&row, peer, sample.with_own_clock(during.own_clock));

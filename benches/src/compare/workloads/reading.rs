@@ -4,7 +4,7 @@ use super::super::load;
 use super::super::peer::Server;
 use super::super::quiet::{self, Measured};
 use super::super::sample::{LoadClass, LoadReport, Sample};
-use super::super::scanners::Watch;
+use super::super::scanners::{Scanners, Watch};
 use super::super::{Bench, MIB};
 use crate::error::{BenchError, Result};
 use crate::proc_fs::Usage;
@@ -101,14 +101,21 @@ impl Reading {
         Ok(Seen { class, before, usage: server.usage(), was_scanned })
     }
 
-    /// Reads beside another reading, with logs in a folder of its own. Of the CPU nobody knows
-    /// whose it was.
-    pub(super) fn beside(&self, tapectl: &Path, server: (&str, &Path)) -> Result<LoadClass> {
+    /// Reads beside another reading, with logs in a folder of its own, and tells whether a kernel
+    /// thread looked through memory meanwhile. Of the CPU nobody knows whose it was.
+    pub(super) fn beside(
+        &self,
+        tapectl: &Path,
+        server: (&str, &Path),
+        scanners: &Scanners,
+    ) -> Result<(LoadClass, bool)> {
         let (address, folder) = server;
         let logs = folder.join(format!("load-{}", self.name));
         super::create_folder(&logs)?;
         let url = format!("http://{address}/hot/{}-{{n}}", self.name);
-        self.load(tapectl, &url, &logs, &mut || {})
+        let mut watch = Watch::new(scanners);
+        let class = self.load(tapectl, &url, &logs, &mut || watch.look())?;
+        Ok((class, watch.has_seen_any(self.time)))
     }
 
     fn load(

@@ -24,8 +24,6 @@ use std::time::{Duration, Instant};
 /// Larger than the socket buffers between, so that the server waits for the reader.
 const BODY_LEN: usize = 4 * MIB as usize;
 const OBJECTS: usize = 8;
-/// Of a window.
-const SLICES: u32 = 4;
 /// One of what the good client reads.
 const SMALL_PATH: &str = "/hot/2k-0";
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -94,7 +92,7 @@ fn measure(
     let stage = Stage::start(bench, peer, count + 1_000)?;
     let server = &stage.server;
     let body = store(server)?;
-    let pair = Pair::prepare(bench, server, bench.plan.window_time, SLICES)?;
+    let pair = Pair::prepare(bench, server, bench.plan.window_time)?;
     let before = pair.run(bench, server)?;
     let sockets_before = tasks::socket_count(server.running.id());
     let (arriving, readers) = std::thread::scope(|scope| {
