@@ -4,13 +4,14 @@
 //! between them is told as a share of the smaller end: a range over few rounds is short, and a gap
 //! of a few percent says less than one of half.
 
-use crate::error::{BenchError, Context, Result};
+use crate::budgets;
+use crate::error::{Context, Result};
 use crate::figures::Spread;
+use crate::results::{Cell, Run, Sample, read_run};
+use crate::text::Table;
 use clap::Args;
-use serde::Deserialize;
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(crate) struct AgreeArgs {
@@ -20,38 +21,11 @@ pub(crate) struct AgreeArgs {
     other: PathBuf,
 }
 
-/// A comparison, as far as it is looked at.
-#[derive(Deserialize)]
-struct Run {
-    date: String,
-    cells: Cells,
-}
-
-#[derive(Deserialize)]
-struct Cells {
-    cells: Vec<Cell>,
-}
-
-#[derive(Deserialize)]
-struct Cell {
-    row: String,
-    peer: String,
-    samples: Vec<Sample>,
-}
-
-#[derive(Deserialize)]
-struct Sample {
-    requests_per_s: f64,
-    cpu_us_per_request: Option<f64>,
-    latency_us_p50: f64,
-    latency_us_p99: f64,
-}
-
 type Figure = (&'static str, fn(&Sample) -> Option<f64>);
 
 const FIGURES: [Figure; 4] = [
-    ("requests/s", |sample| Some(sample.requests_per_s)),
-    ("server CPU/req", |sample| sample.cpu_us_per_request),
+    ("requests/s", |sample| sample.requests_per_s),
+    ("server CPU per request", |sample| sample.cpu_us_per_request),
     ("p50", |sample| Some(sample.latency_us_p50)),
     ("p99", |sample| Some(sample.latency_us_p99)),
 ];
@@ -67,66 +41,59 @@ struct Compared {
 
 /// Runs `agree`.
 pub(crate) fn run(args: &AgreeArgs) -> Result<()> {
-    let (one, other) = (read(&args.one)?, read(&args.other)?);
-    let text = text(&one, &other).expect("a string takes everything");
+    let text = text(&read_run(&args.one)?, &read_run(&args.other)?);
     std::io::stdout().write_all(text.as_bytes()).context("printing")
 }
 
-fn text(one: &Run, other: &Run) -> std::result::Result<String, std::fmt::Error> {
-    let mut text = String::new();
-    writeln!(text, "{} and {}", one.date, other.date)?;
-    write!(text, "  {:<16}{:>9}{:>9}", "figure", "cells", "overlap")?;
-    for limit in SMALL_GAPS {
-        write!(text, "{:>16}", format!("gap <= {:.0} %", limit * 100.0))?;
-    }
-    writeln!(text, "{:>9}{:>14}", "larger", "largest gap")?;
-    let mut apart: Vec<(f64, String)> = Vec::new();
+fn text(one: &Run, other: &Run) -> String {
+    let mut gaps: Vec<(f64, String)> = Vec::new();
     for (figure, of) in FIGURES {
-        let compared = compare(one, other, of);
-        let mut gaps: Vec<f64> = compared.iter().map(Compared::gap).collect();
-        gaps.sort_by(f64::total_cmp);
-        let within = |limit: f64| gaps.partition_point(|gap| *gap <= limit);
-        write!(text, "  {figure:<16}{:>9}{:>9}", gaps.len(), within(0.0))?;
-        let mut below = 0.0;
-        for limit in SMALL_GAPS {
-            write!(text, "{:>16}", within(limit) - within(below))?;
-            below = limit;
-        }
-        let largest = gaps.last().map_or(0.0, |gap| gap * 100.0);
-        writeln!(text, "{:>9}{largest:>12.0} %", gaps.len() - within(below))?;
-        apart.extend(compared.iter().filter(|both| both.gap() > below).map(|both| {
+        gaps.extend(compare(one, other, of).iter().map(|both| {
             let (one, other) = (both.one.text(), both.other.text());
             (both.gap(), format!("{figure}: {}: {one} and {other}", both.name))
         }));
     }
-    apart.sort_by(|(one, _), (other, _)| other.total_cmp(one));
-    if !apart.is_empty() {
-        writeln!(text, "\nfurther apart (latencies in us)")?;
+    gaps.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    let mut text = format!("{} and {}\n{}", one.date, other.date, counts(one, other).aligned());
+    let budgets = budgets::beside(one, other);
+    if !budgets.rows.is_empty() {
+        text += &format!("\nbudgets\n{}", budgets.aligned());
     }
-    for (gap, name) in apart {
-        writeln!(text, "  {:>4.0} %  {name}", gap * 100.0)?;
+    text += "\nlargest gaps (latencies in us)\n";
+    for (at, (gap, name)) in gaps.iter().enumerate() {
+        // The largest is told whatever it is.
+        if at == 0 || *gap > SMALL_GAPS[SMALL_GAPS.len() - 1] {
+            text += &format!("  {:>4.0} %  {name}\n", gap * 100.0);
+        }
     }
-    Ok(text)
+    text
 }
 
-fn read(path: &Path) -> Result<Run> {
-    let text = std::fs::read_to_string(path).context(format!("reading {}", path.display()))?;
-    serde_json::from_str(&text).map_err(|error| BenchError::Answer {
-        what: path.display().to_string(),
-        cause: format!("not a comparison: {error}"),
-    })
+/// For every figure, how many cells of two runs agree, and how far apart the others are.
+pub(crate) fn counts(one: &Run, other: &Run) -> Table {
+    let limits = SMALL_GAPS.map(|limit| format!("gap <= {:.0} %", limit * 100.0));
+    let mut table = Table::new(&["figure", "cells", "overlap", &limits[0], &limits[1], "larger"]);
+    for (figure, of) in FIGURES {
+        let mut gaps: Vec<f64> = compare(one, other, of).iter().map(Compared::gap).collect();
+        gaps.sort_by(f64::total_cmp);
+        let within = |limit: f64| gaps.partition_point(|gap| *gap <= limit);
+        let [overlap, small, medium] = [0.0, SMALL_GAPS[0], SMALL_GAPS[1]].map(within);
+        let all = gaps.len();
+        let counts = [all, overlap, small - overlap, medium - small, all - medium];
+        let cells = counts.iter().map(usize::to_string);
+        table.rows.push(std::iter::once(figure.to_owned()).chain(cells).collect());
+    }
+    table
 }
 
 /// What both runs have.
 fn compare(one: &Run, other: &Run, of: fn(&Sample) -> Option<f64>) -> Vec<Compared> {
-    let spread = |cell: &Cell| Spread::of(cell.samples.iter().filter_map(of));
     let in_both = |cell: &Cell| {
-        let mut others = other.cells.cells.iter();
-        let same = others.find(|other| other.row == cell.row && other.peer == cell.peer)?;
+        let same = other.cell(&cell.row, &cell.peer)?;
         let name = format!("{}: {}", cell.row, cell.peer);
-        Some(Compared { name, one: spread(cell)?, other: spread(same)? })
+        Some(Compared { name, one: cell.spread(of)?, other: same.spread(of)? })
     };
-    one.cells.cells.iter().filter_map(in_both).collect()
+    one.cells().iter().filter_map(in_both).collect()
 }
 
 impl Compared {
@@ -143,6 +110,7 @@ impl Compared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::samples::{run, sample};
 
     fn gap(one: [f64; 2], other: [f64; 2]) -> f64 {
         let spread = |values: [f64; 2]| Spread::of(values).expect("values");
@@ -155,5 +123,19 @@ mod tests {
         assert_eq!(gap([1.0, 9.0], [2.0, 3.0]), 0.0);
         assert_eq!(gap([1.0, 2.0], [3.0, 4.0]), 0.5);
         assert_eq!(gap([3.0, 4.0], [1.0, 2.0]), 0.5);
+    }
+    #[test]
+    fn cells_of_both_runs_are_counted_and_the_largest_gap_is_named() {
+        let at = |rate| sample(rate, 1.0, 1.0);
+        let one = run(&[("hot", "nginx", &[at(100.0)]), ("only here", "nginx", &[at(1.0)])]);
+        let other = run(&[("hot", "nginx", &[at(120.0)])]);
+        let rows = counts(&one, &other).rows;
+        assert_eq!(rows[0], ["requests/s", "1", "0", "0", "1", "0"]);
+        assert_eq!(rows[3], ["p99", "1", "1", "0", "0", "0"]);
+        let text = text(&one, &other);
+        assert!(
+            text.ends_with("  20 %  requests/s: hot: nginx: 100 [100-100] and 120 [120-120]\n"),
+            "{text}"
+        );
     }
 }

@@ -6,6 +6,7 @@
 
 mod agree;
 mod binaries;
+mod budgets;
 mod cgroup;
 mod client;
 mod compare;
@@ -16,9 +17,12 @@ mod machine;
 mod plot;
 mod proc_fs;
 mod process;
+mod report;
 mod restart;
+mod results;
 mod scratch;
 mod tapeloop;
+mod text;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -38,6 +42,8 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Whether two stored comparisons agree within the ranges they state.
     Agree(agree::AgreeArgs),
+    /// The tables of docs/performance.md, from stored comparisons taken as one.
+    Report(report::ReportArgs),
     /// Draws the plots of stored results again.
     Plot(plot::PlotArgs),
     /// Fills a store and goes on writing until it is killed.
@@ -53,6 +59,7 @@ fn main() -> ExitCode {
         Command::Restart(args) => restart::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Agree(args) => agree::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Plot(args) => plot::run(&args),
         Command::RestartFill(args) => restart::fill(&args),
     };

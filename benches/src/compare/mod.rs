@@ -249,7 +249,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     report.print();
     let json = args.json.clone().unwrap_or_else(|| bench.binaries.results.join("compare.json"));
     report.write(&json)?;
-    crate::plot::write(&[json])?;
+    crate::plot::write(std::slice::from_ref(&json))?;
+    // From what is stored, so that whoever keeps the file can judge it again.
+    print!("\nbudgets\n{}", crate::budgets::table(&crate::results::read_run(&json)?).aligned());
     report.verdict()
 }
 

@@ -6,9 +6,9 @@ use super::axis::Axis;
 use super::bars::{self, Panel};
 use super::canvas::colour;
 use super::curve::{self, Line};
-use super::results::{Cell, Restart, RestartRound, Run, Sample};
 use super::rows::{self, Kind, Point};
 use crate::figures::Spread;
+use crate::results::{Restart, RestartRound, Run, Sample};
 
 /// Name, dashes, figure.
 type Quantile = (&'static str, &'static str, fn(&Sample) -> f64);
@@ -68,10 +68,7 @@ fn lines_of(run: &Run, kind: Kind, points: &[(f64, &str)], peers: &[String]) -> 
     let mut lines = Vec::new();
     for peer in peers {
         let line = |name: String, of: &dyn Fn(&Sample) -> Option<f64>| {
-            let spread = |row| {
-                let cell: Option<&Cell> = run.of_row(row).find(|cell| cell.peer == *peer);
-                cell?.spread(of)
-            };
+            let spread = |row| run.cell(row, peer)?.spread(of);
             let points = points.iter().filter_map(|(x, row)| Some((*x, spread(row)?)));
             Line::new(name, colour(peers, peer), points.collect())
         };
@@ -87,7 +84,7 @@ fn lines_of(run: &Run, kind: Kind, points: &[(f64, &str)], peers: &[String]) -> 
                 for (of, dashes) in [("drive", ""), ("server", "7 3")] {
                     let extra = format!("{of} bytes per byte");
                     let name = format!("{peer}, by the {of}");
-                    let line = line(name, &|sample| sample.extra.get(&extra).copied());
+                    let line = line(name, &|sample| sample.extra(&extra));
                     lines.push(line.dashed(dashes));
                 }
             }

@@ -10,14 +10,13 @@ mod bars;
 mod canvas;
 mod curve;
 mod figures;
-mod results;
 mod rows;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{Context, Result};
+use crate::results::{self, Results};
 use clap::Args;
-use results::Results;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]

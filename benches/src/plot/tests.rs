@@ -3,8 +3,8 @@
 //! After a change of looks, `tapeloop-benches plot benches/src/plot/golden/*.json` writes them
 //! anew; look at them before they are committed.
 
-use super::results::{Results, parse};
 use super::{Plot, figures};
+use crate::results::{Results, parse};
 use std::path::{Path, PathBuf};
 
 fn golden() -> PathBuf {
