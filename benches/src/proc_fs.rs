@@ -1,7 +1,8 @@
-//! What the kernel counts of a process group.
+//! What the kernel counts of a process group, of this thread and of the machine.
 
 use crate::error::{BenchError, Context, Result};
 use rustix::fs::{major, minor};
+use rustix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::path::Path;
 
@@ -20,6 +21,12 @@ pub(crate) struct Usage {
     pub(crate) rss_bytes_max: u64,
     /// Context switches, voluntary or not, of the threads that there are now.
     pub(crate) switch_count: u64,
+}
+
+/// User and system time of this thread, in seconds.
+pub(crate) fn thread_cpu_s() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Adds up the processes of a group.

@@ -6,8 +6,8 @@
 //! thread for each encoder.
 
 use crate::client::{Answer, take_answer};
+use crate::proc_fs::thread_cpu_s;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::time::{ClockId, clock_gettime};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -169,11 +169,6 @@ fn spawn<'scope>(
         }
     });
     paths
-}
-
-pub(super) fn thread_cpu_s() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn drain(woken: &mut UnixStream) -> io::Result<()> {

@@ -5,7 +5,6 @@
 //! counts as the server's. Afterwards every one of them must be gone.
 
 use super::super::Bench;
-use super::super::encoders::thread_cpu_s;
 use super::super::load;
 use super::super::peer::{Peer, Server};
 use super::super::quiet::ATTEMPTS_MAX;
@@ -14,6 +13,7 @@ use super::Stage;
 use super::pair::{self, Pair, Windows};
 use crate::client::Client;
 use crate::error::{BenchError, Context, Result};
+use crate::proc_fs::thread_cpu_s;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
