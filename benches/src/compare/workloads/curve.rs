@@ -19,14 +19,16 @@ const STEPS_PERCENT: [u32; 10] = [10, 20, 30, 40, 50, 60, BUDGET_PERCENT, 80, 90
 const QUICK_PERCENT: [u32; 4] = [10, 50, BUDGET_PERCENT, 95];
 /// Where the budget of the tail is: it is measured in more windows, and of one size more.
 const BUDGET_PERCENT: u32 = 70;
-const BUDGET_WINDOWS: u32 = 20;
+const BUDGET_WINDOWS: u32 = 30;
 /// Until one is not disturbed. Where it counts whatever disturbed it, the table says so.
 const WINDOW_ATTEMPTS_MAX: u32 = 8;
 const WINDOWS: u32 = 5;
 /// Processors that were idle need this long to be awake for good.
 const RAMP: Duration = Duration::from_millis(500);
-/// 14,000 requests of 2 KiB, 1,000 of 512 KiB, on a machine that does 5 GB/s.
-const WINDOW: Duration = Duration::from_millis(200);
+/// Thousands of requests, and not many more: what the host takes of a processor now and then is to
+/// be in few windows.
+const WINDOW_SMALL: Duration = Duration::from_millis(100);
+const WINDOW_LARGE: Duration = Duration::from_millis(200);
 /// 400 requests of 4 MiB. The kernel looks through memory more often than that.
 const WINDOW_HUGE: Duration = Duration::from_secs(1);
 /// A closed loop does more than an open one: many answers come at once there. From its rate down by
@@ -65,7 +67,8 @@ pub(super) fn run_floor(bench: &Bench<'_>, _: Peer, cells: &mut Cells) -> Result
     let closed = reading.run(bench, &server)?;
     let full_rate = saturation(bench, &server, reading, &closed.class)?;
     let rate = Some(full_rate * f64::from(BUDGET_PERCENT) / 100.0);
-    for sample in step(bench, &server, Reading { rate, ..reading }, BUDGET_PERCENT)? {
+    let paced = Reading { rate, ramp: RAMP, time: WINDOW_SMALL, ..reading };
+    for sample in step(bench, &server, paced, BUDGET_PERCENT)? {
         cells.add(&budget_row("2 KiB"), echo::NAME, Sample { bytes_verified: 0, ..sample });
     }
     drop(apart);
@@ -78,9 +81,11 @@ fn budget_row(size: &str) -> String {
 
 fn run_steps(bench: &Bench<'_>, peer: Peer, steps: &[u32], cells: &mut Cells) -> Result<()> {
     let budget = &[BUDGET_PERCENT][..];
-    for (size, reading, steps) in
-        [("2 KiB", SMALL, steps), ("512 KiB", LARGE, steps), ("4 MiB", HUGE, budget)]
-    {
+    for (size, reading, steps, window) in [
+        ("2 KiB", SMALL, steps, WINDOW_SMALL),
+        ("512 KiB", LARGE, steps, WINDOW_LARGE),
+        ("4 MiB", HUGE, budget, WINDOW_HUGE),
+    ] {
         let stage = Stage::start(bench, peer, 0)?;
         let apart = pin::Apart::put(&stage.server.running, bench.plan.threads)?;
         let reading = Reading {
@@ -98,8 +103,8 @@ fn run_steps(bench: &Bench<'_>, peer: Peer, steps: &[u32], cells: &mut Cells) ->
         cells.add(&row("saturation, closed loop"), peer.name(), sample);
         for percent in steps {
             let rate = Some(full_rate * f64::from(*percent) / 100.0);
-            let reading = Reading { rate, ..reading };
-            for sample in step(bench, &stage.server, reading, *percent)? {
+            let paced = Reading { rate, ramp: RAMP, time: window, ..reading };
+            for sample in step(bench, &stage.server, paced, *percent)? {
                 if *percent == BUDGET_PERCENT {
                     cells.add(&budget_row(size), peer.name(), sample.clone());
                 }
@@ -137,11 +142,10 @@ fn saturation(
 
 /// The windows at one share of the load.
 fn step(bench: &Bench<'_>, server: &Server, reading: Reading, percent: u32) -> Result<Vec<Sample>> {
-    let time = if reading.bytes == HUGE.bytes { WINDOW_HUGE } else { WINDOW };
-    let reading = Reading { ramp: RAMP, time, ..reading };
     let has_budget = percent == BUDGET_PERCENT && !bench.args.quick;
     let count = if has_budget { BUDGET_WINDOWS } else { WINDOWS };
-    let attempts_max = if has_budget && time == WINDOW { WINDOW_ATTEMPTS_MAX } else { 1 };
+    let is_short = reading.time < WINDOW_HUGE;
+    let attempts_max = if has_budget && is_short { WINDOW_ATTEMPTS_MAX } else { 1 };
     let window = |_| {
         let before = server.first_bytes()?;
         let mut seen = reading.run(bench, server)?;
