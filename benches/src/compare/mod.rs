@@ -341,10 +341,6 @@ impl Bench<'_> {
     fn mix_rows(&self, round: u32, cells: &mut Cells) -> Result<()> {
         floor::run(cells)?;
         for peer in MIX_PEERS {
-            // A server takes most of a minute here.
-            if matches!(peer, Peer::Cached(_)) && !workloads::is_in_third(&self.plan, round) {
-                continue;
-            }
             eprintln!("round {round}: mix under a memory cap: {}", peer.name());
             mix::run(self, peer, cells)?;
         }

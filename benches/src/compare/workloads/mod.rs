@@ -71,8 +71,8 @@ const WORKLOADS: [Workload; 12] = [
     workload(Row::LoadCurve, ALONE, When::Every, curve::run_floor),
     workload(Row::Followers, ALONE, When::Every, follow::run),
     workload(Row::IdleConnections, BESIDE_NGINX, When::Every, idle::run),
-    workload(Row::SlowReaders, BESIDE_NGINX, When::Third, slow::run_few),
-    workload(Row::SlowReaders, BESIDE_FILE_CACHE, When::Third, slow::run_many),
+    workload(Row::SlowReaders, BESIDE_NGINX, When::Every, slow::run_few),
+    workload(Row::SlowReaders, BESIDE_FILE_CACHE, When::Every, slow::run_many),
     workload(Row::ExpiryStorm, BESIDE_NGINX, When::Third, expiry::run),
     workload(Row::ExpiryStorm, ALONE, When::Rest, expiry::run),
     workload(Row::Written, ALONE, When::Third, written::run),
@@ -80,7 +80,7 @@ const WORKLOADS: [Workload; 12] = [
 ];
 
 /// The first third of the rounds has what takes long.
-pub(super) fn is_in_third(plan: &Plan, round: u32) -> bool {
+fn is_in_third(plan: &Plan, round: u32) -> bool {
     round <= plan.rounds.div_ceil(3)
 }
 
