@@ -3,6 +3,7 @@
 //! keeps no other drive's readers waiting for memory.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::iter;
@@ -37,7 +38,8 @@ struct Class {
 }
 
 struct Store {
-    free: RefCell<Vec<Numbered>>,
+    /// Those that the kernel knows at the end, from which they are taken.
+    free: RefCell<VecDeque<Numbered>>,
     returned: Notify,
     /// As long as the kernel knows the buffers, they stay at home or with who has them.
     _registration: Option<Rc<Registration>>,
@@ -92,10 +94,8 @@ impl ReadPool {
             };
             let numbered = bufs.into_iter().enumerate();
             let numbered = numbered.map(|(at, buf)| Numbered { buf, number: number(at) });
-            // The last one is taken first: those that the kernel knows.
-            let free = RefCell::new(numbered.rev().collect());
-            let _registration = registration.clone();
-            let store = Rc::new(Store { free, returned: Notify::new(), _registration });
+            let store = Rc::new(Store::new(registration.clone()));
+            numbered.for_each(|buf| store.put(buf));
             let turns = (0..drives).map(|_| Arc::new(Semaphore::new(count / drives))).collect();
             Rc::new(Class { turns, store })
         };
@@ -159,9 +159,22 @@ impl Class {
 }
 
 impl Store {
+    fn new(registration: Option<Rc<Registration>>) -> Store {
+        let free = RefCell::default();
+        Store { free, returned: Notify::new(), _registration: registration }
+    }
+
+    fn put(&self, buf: Numbered) {
+        let mut free = self.free.borrow_mut();
+        match buf.number {
+            Some(_) => free.push_back(buf),
+            None => free.push_front(buf),
+        }
+    }
+
     async fn next(self: &Rc<Self>) -> PoolBuf {
         loop {
-            let free = self.free.borrow_mut().pop();
+            let free = self.free.borrow_mut().pop_back();
             if let Some(buf) = free {
                 return PoolBuf { buf: Some(buf), home: Rc::clone(self) };
             }
@@ -216,7 +229,7 @@ impl PoolBuf {
 
 impl Drop for PoolBuf {
     fn drop(&mut self) {
-        self.home.free.borrow_mut().extend(self.buf.take());
+        self.home.put(self.buf.take().expect("present until dropped"));
         self.home.returned.notify_one();
     }
 }
@@ -260,6 +273,16 @@ impl fmt::Debug for ReadBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buffers_that_the_kernel_knows_are_taken_before_others_also_when_others_came_back_last() {
+        let store = Store::new(None);
+        for number in [Some(7), None, Some(8), None] {
+            store.put(Numbered { buf: AlignedBuf::zeroed(1), number });
+        }
+        let taken = || store.free.borrow_mut().pop_back().map(|buf| buf.number);
+        assert_eq!([taken(), taken(), taken()], [Some(Some(8)), Some(Some(7)), Some(None)]);
+    }
 
     #[test]
     fn as_many_buffers_are_registered_as_the_memory_lock_limit_allows() {
