@@ -124,6 +124,7 @@ mod tests {
         assert_eq!(gap([1.0, 2.0], [3.0, 4.0]), 0.5);
         assert_eq!(gap([3.0, 4.0], [1.0, 2.0]), 0.5);
     }
+
     #[test]
     fn cells_of_both_runs_are_counted_and_the_largest_gap_is_named() {
         let at = |rate| sample(rate, 1.0, 1.0);

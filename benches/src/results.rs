@@ -5,7 +5,7 @@
 
 use crate::error::{BenchError, Context, Result};
 use crate::figures::Spread;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -76,7 +76,7 @@ pub(crate) struct Sample {
 }
 
 /// The most memory that tapeloop held in a workload, beside what it had printed at start.
-#[derive(Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Memory {
     pub(crate) workload: String,
     pub(crate) rss_bytes_max: u64,
@@ -138,6 +138,17 @@ pub(crate) fn parse(text: &str) -> serde_json::Result<Results> {
     })
 }
 
+/// Names in the order they first come.
+pub(crate) fn each_once<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut known = Vec::new();
+    for name in names {
+        if !known.contains(&name) {
+            known.push(name);
+        }
+    }
+    known
+}
+
 impl Run {
     pub(crate) fn cells(&self) -> &[Cell] {
         &self.cells.cells
@@ -149,13 +160,7 @@ impl Run {
 
     /// Each once.
     pub(crate) fn rows(&self) -> Vec<&str> {
-        let mut rows = Vec::new();
-        for cell in self.cells() {
-            if !rows.contains(&cell.row.as_str()) {
-                rows.push(cell.row.as_str());
-            }
-        }
-        rows
+        each_once(self.cells().iter().map(|cell| cell.row.as_str()))
     }
 
     /// Those whose name is the pattern, with what stands in the place of its `*`, if it has one.
@@ -172,13 +177,8 @@ impl Run {
 
     /// Each once.
     pub(crate) fn peers(&self) -> Vec<String> {
-        let mut peers = Vec::new();
-        for cell in self.cells() {
-            if !peers.contains(&cell.peer) {
-                peers.push(cell.peer.clone());
-            }
-        }
-        peers
+        let peers = each_once(self.cells().iter().map(|cell| cell.peer.as_str()));
+        peers.into_iter().map(str::to_owned).collect()
     }
 
     pub(crate) fn of_row<'a>(&'a self, row: &'a str) -> impl Iterator<Item = &'a Cell> {
@@ -209,12 +209,7 @@ impl Run {
             }
         }
         for memory in other.cells.memory {
-            let mut memories = self.cells.memory.iter_mut();
-            match memories.find(|known| known.workload == memory.workload) {
-                Some(known) if known.share() < memory.share() => *known = memory,
-                Some(_) => {}
-                None => self.cells.memory.push(memory),
-            }
+            memory.keep_nearest(&mut self.cells.memory);
         }
     }
 }
@@ -240,6 +235,16 @@ impl Memory {
     /// Above 1 the promise is broken.
     pub(crate) fn share(&self) -> f64 {
         self.rss_bytes_max as f64 / self.printed_bytes as f64
+    }
+
+    /// Adds it to those of all workloads, of which each stands there once: as the one that came
+    /// closest to its limit.
+    pub(crate) fn keep_nearest(self, all: &mut Vec<Memory>) {
+        match all.iter_mut().find(|known| known.workload == self.workload) {
+            Some(known) if known.share() < self.share() => *known = self,
+            Some(_) => {}
+            None => all.push(self),
+        }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::caches::{self, Cache, Cached};
 use super::nginx;
-use super::sample::{Cells, Memory};
+use super::sample::Cells;
 use crate::binaries::Binaries;
 use crate::error::Result;
 use crate::proc_fs::Usage;
 use crate::process::Running;
+use crate::results::Memory;
 use crate::tapeloop::{self, Admin, FirstBytes, Tapeloop};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
 use crate::figures::Spread;
 use crate::proc_fs::Usage;
+use crate::results::{Memory, each_once};
 use crate::tapeloop::FirstBytes;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -74,14 +75,6 @@ pub(super) struct Cells {
     pub(super) memory: Vec<Memory>,
 }
 
-/// The most memory that tapeloop held in a workload, beside what it had printed at start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Memory {
-    pub(super) workload: String,
-    pub(super) rss_bytes_max: u64,
-    pub(super) printed_bytes: u64,
-}
-
 /// The samples of one peer in one row.
 #[derive(Debug, Serialize)]
 pub(super) struct Cell {
@@ -105,22 +98,11 @@ impl Cells {
 
     /// Of a workload in several rounds, the one that came closest to the limit is kept.
     pub(super) fn add_memory(&mut self, memory: Memory) {
-        let known = self.memory.iter_mut().find(|known| known.workload == memory.workload);
-        match known {
-            Some(known) if known.share() < memory.share() => *known = memory,
-            Some(_) => {}
-            None => self.memory.push(memory),
-        }
+        memory.keep_nearest(&mut self.memory);
     }
 
     pub(super) fn rows(&self) -> Vec<&str> {
-        let mut rows: Vec<&str> = Vec::new();
-        for cell in &self.cells {
-            if !rows.contains(&cell.row.as_str()) {
-                rows.push(&cell.row);
-            }
-        }
-        rows
+        each_once(self.cells.iter().map(|cell| cell.row.as_str()))
     }
 
     pub(super) fn of_row<'a>(&'a self, row: &'a str) -> impl Iterator<Item = &'a Cell> {
@@ -129,25 +111,12 @@ impl Cells {
 
     /// Names of the extra figures of a row.
     pub(super) fn extras_of_row(&self, row: &str) -> Vec<&'static str> {
-        let mut names = Vec::new();
         let samples = self.of_row(row).flat_map(|cell| &cell.samples);
-        for (name, _) in samples.flat_map(|sample| &sample.extra) {
-            if !names.contains(name) {
-                names.push(*name);
-            }
-        }
-        names
+        each_once(samples.flat_map(|sample| &sample.extra).map(|(name, _)| *name))
     }
 
     pub(super) fn error_count(&self) -> u64 {
         self.cells.iter().flat_map(|cell| &cell.samples).map(|sample| sample.error_count).sum()
-    }
-}
-
-impl Memory {
-    /// Above 1 the promise is broken.
-    pub(super) fn share(&self) -> f64 {
-        self.rss_bytes_max as f64 / self.printed_bytes as f64
     }
 }
 
@@ -210,19 +179,6 @@ impl LoadClass {
             latency_us_p999: quantile_of(&latency_us_counts, 0.999)? as f64,
             latency_us_counts,
             slip_us_p99: median(|slice| slice.slip_us_p99)?,
-        })
-    }
-
-    /// Medians of several: what one of them caught of the machine's own hiccups stays in it.
-    pub(super) fn typical(classes: &[LoadClass]) -> Option<LoadClass> {
-        let median = |of: fn(&LoadClass) -> f64| {
-            Spread::of(classes.iter().map(of)).map(|spread| spread.median)
-        };
-        Some(LoadClass {
-            latency_us_p50: median(|class| class.latency_us_p50)?,
-            latency_us_p99: median(|class| class.latency_us_p99)?,
-            latency_us_p999: median(|class| class.latency_us_p999)?,
-            ..LoadClass::of_slices(classes.iter())?
         })
     }
 

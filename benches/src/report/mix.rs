@@ -2,7 +2,7 @@
 //! it in words.
 
 use super::quantiles;
-use crate::results::{Cell, Run, Sample, TAPELOOP};
+use crate::results::{Cell, Run, Sample, TAPELOOP, each_once};
 use crate::text::{NOTHING, Table, median_or_nothing, range_or_nothing};
 
 const CLASSES: [(&str, &str); 5] = [
@@ -39,13 +39,8 @@ fn under_the_cap(class: &str) -> String {
 
 /// Each once.
 fn peers(run: &Run) -> Vec<&str> {
-    let mut peers = Vec::new();
-    for cell in run.cells().iter().filter(|cell| cell.row.starts_with(&under_the_cap(""))) {
-        if !peers.contains(&cell.peer.as_str()) {
-            peers.push(&cell.peer);
-        }
-    }
-    peers
+    let is_mix = |cell: &&Cell| cell.row.starts_with(&under_the_cap(""));
+    each_once(run.cells().iter().filter(is_mix).map(|cell| cell.peer.as_str()))
 }
 
 fn table(run: &Run, peers: &[&str]) -> String {

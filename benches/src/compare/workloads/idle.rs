@@ -24,7 +24,8 @@ pub(super) fn run(bench: &Bench<'_>, peer: Peer, cells: &mut Cells) -> Result<()
     let during = reading.run(bench, server)?;
     // Had one been closed meanwhile, the figures would be of fewer.
     idle.iter_mut().try_for_each(get)?;
-    let mut sample = compared(&before.class, &before.class, &during.class, during.usage.rss_bytes);
+    let typical_us = [before.class.latency_us_p99, before.class.latency_us_p999];
+    let mut sample = compared(&before.class, typical_us, &during.class, during.usage.rss_bytes);
     let before = before.sample();
     let spent = during.sample();
     sample.cpu_us_per_request = spent.cpu_us_per_request;

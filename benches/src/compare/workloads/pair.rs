@@ -11,6 +11,7 @@ use super::super::quiet::Measured;
 use super::super::sample::{Cells, Extra, LoadClass, Sample};
 use super::reading::{LARGE, Reading, SMALL};
 use crate::error::{BenchError, Result};
+use crate::figures::Spread;
 use crate::proc_fs::ProcessorTimes;
 use crate::tapeloop::FirstBytes;
 use std::time::{Duration, Instant};
@@ -187,9 +188,14 @@ pub(super) fn add_rows(
     for (at, size) in sizes.into_iter().enumerate() {
         let row = format!("{title}: {size} GET beside it");
         let (before_samples, during_samples) = (before.of_size(at), during.of_size(at));
-        let typical = LoadClass::typical(&before_samples).expect("at least one");
+        // Medians: what one sample caught of the machine's own hiccups stays in it.
+        let median_us = |of: fn(&LoadClass) -> f64| {
+            Spread::of(before_samples.iter().map(of)).expect("at least one sample").median
+        };
+        let typical_us =
+            [median_us(|class| class.latency_us_p99), median_us(|class| class.latency_us_p999)];
         for (before_sample, sample) in before_samples.iter().zip(&during_samples) {
-            let mut sample = compared(before_sample, &typical, sample, during.rss_bytes);
+            let mut sample = compared(before_sample, typical_us, sample, during.rss_bytes);
             let busy = |seen: &PairSeen| seen.cpu_s / seen.time.as_secs_f64() * 100.0;
             sample.extra.extend([
                 ("server CPU before, %", busy(before)),
@@ -203,11 +209,11 @@ pub(super) fn add_rows(
     }
 }
 
-/// A sample of what was during, with what had been before, and the ratios to what was typical
-/// before.
+/// A sample of what was during, with what had been before, and the ratios to the p99 and the p99.9
+/// that were typical before.
 pub(super) fn compared(
     before: &LoadClass,
-    typical: &LoadClass,
+    typical_us: [f64; 2],
     during: &LoadClass,
     rss_bytes: u64,
 ) -> Sample {
@@ -218,8 +224,8 @@ pub(super) fn compared(
         ("p50 before, ms", before.latency_us_p50 / 1e3),
         ("p99 before, ms", before.latency_us_p99 / 1e3),
         ("p99.9 before, ms", before.latency_us_p999 / 1e3),
-        ("p99 during/before", during.latency_us_p99 / typical.latency_us_p99),
-        ("p99.9 during/before", during.latency_us_p999 / typical.latency_us_p999),
+        ("p99 during/before", during.latency_us_p99 / typical_us[0]),
+        ("p99.9 during/before", during.latency_us_p999 / typical_us[1]),
     ];
     sample
 }

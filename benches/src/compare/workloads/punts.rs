@@ -4,12 +4,13 @@
 //! a durable PUT must show.
 
 use super::super::peer::Peer;
-use super::super::sample::{Cells, Memory};
+use super::super::sample::Cells;
 use super::super::{Bench, MIB};
 use super::reading::only_class;
 use super::{tasks, trace};
 use crate::client::Client;
 use crate::error::{BenchError, Context, Result};
+use crate::results::Memory;
 use crate::scratch::Scratch;
 use crate::tapeloop::{Launch, Tapeloop};
 use std::time::Duration;

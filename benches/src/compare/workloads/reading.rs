@@ -95,9 +95,7 @@ impl Reading {
     fn run_once(&self, bench: &Bench<'_>, server: &Server) -> Result<Seen> {
         let before = server.usage();
         let (tapectl, url) = (&bench.binaries.tapectl, self.url(server));
-        let mut watch = Watch::new(&bench.scanners);
-        let class = self.load(tapectl, &url, server.folder(), &mut || watch.look())?;
-        let was_scanned = watch.has_seen_any(self.time);
+        let (class, was_scanned) = self.load(tapectl, &url, server.folder(), &bench.scanners)?;
         Ok(Seen { class, before, usage: server.usage(), was_scanned })
     }
 
@@ -113,9 +111,7 @@ impl Reading {
         let logs = folder.join(format!("load-{}", self.name));
         super::create_folder(&logs)?;
         let url = format!("http://{address}/hot/{}-{{n}}", self.name);
-        let mut watch = Watch::new(scanners);
-        let class = self.load(tapectl, &url, &logs, &mut || watch.look())?;
-        Ok((class, watch.has_seen_any(self.time)))
+        self.load(tapectl, &url, &logs, scanners)
     }
 
     fn load(
@@ -123,8 +119,8 @@ impl Reading {
         tapectl: &Path,
         url: &str,
         logs: &Path,
-        meanwhile: &mut dyn FnMut(),
-    ) -> Result<LoadClass> {
+        scanners: &Scanners,
+    ) -> Result<(LoadClass, bool)> {
         let pace = match self.rate {
             Some(rate) if self.spin => format!("--rate {rate} --spin"),
             Some(rate) => format!("--rate {rate}"),
@@ -142,7 +138,10 @@ impl Reading {
             self.time.as_millis(),
         );
         let limit = self.ramp + self.time + GRACE;
-        only_class(load::run(tapectl, &words, logs, limit, meanwhile)?)
+        let mut watch = Watch::new(scanners);
+        let report = load::run(tapectl, &words, logs, limit, &mut || watch.look())?;
+        let was_scanned = watch.has_seen_any(self.time);
+        Ok((only_class(report)?, was_scanned))
     }
 }
 

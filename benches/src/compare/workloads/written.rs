@@ -8,10 +8,11 @@
 
 use super::super::load;
 use super::super::peer::Peer;
-use super::super::sample::{Cells, LoadReport, Memory, Sample};
+use super::super::sample::{Cells, LoadReport, Sample};
 use super::super::{Bench, MIB};
 use crate::error::{BenchError, Context, Result};
 use crate::proc_fs;
+use crate::results::Memory;
 use crate::scratch::Scratch;
 use crate::tapeloop::{Launch, Tapeloop};
 use std::path::Path;
