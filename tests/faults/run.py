@@ -53,6 +53,8 @@ class Bench:
 
     def complain(self, number, cause):
         self.say(f"run {number}: {type(cause).__name__}: {cause}")
+        for note in getattr(cause, "__notes__", ()):
+            self.say(f"run {number}: {note}")
         if os.environ.get("TAPELOOP_TRACE"):
             traceback.print_exception(cause)
 

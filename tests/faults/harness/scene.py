@@ -1,7 +1,9 @@
 """The common beginning of most faults: a faulty drive, a store on it, a server, and an oracle."""
 
 import os
+from collections import Counter
 
+from .client import Gone
 from .drive import Drive, Place, drive_bytes
 from .load import Load
 from .oracle import Broken, Oracle, check_store
@@ -30,6 +32,7 @@ class Scene:
                         for writer in range(writers)]
         self.server = None
         undo.callback(self.stop)
+        undo.push(self.explain)
 
     @property
     def data(self):
@@ -47,6 +50,24 @@ class Scene:
         if self.server is not None:
             self.server.kill()
             self.server = None
+
+    def explain(self, _kind, cause, _trace):
+        """What the server had to say, and what it answers for every key, goes with a failure: some
+        come once in a thousand runs."""
+        if cause is None or self.server is None:
+            return
+        cause.add_note(f"the server said: {self.server.complaints()[-2000:]}")
+        client = self.server.client(patience_s=1.0)
+        try:
+            for oracle in self.oracles:
+                answers = Counter(client.get(path).status for path in oracle.paths())
+                expected = len(oracle.expected_now())
+                cause.add_note(f"writer {oracle.writer}, {expected} keys expected: "
+                               f"{dict(answers)}")
+        except Gone as gone:
+            cause.add_note(f"no more answers: {gone}")
+        finally:
+            client.close()
 
     def start(self, data=None, args=()):
         log = os.path.join(self.folder, "stderr")
