@@ -3,11 +3,14 @@
 //! A figure agrees when the ranges that the runs state for it overlap. Where they do not, what lies
 //! between them is told as a share of the smaller end: a range over few rounds is short, and a gap
 //! of a few percent says less than one of half.
+//!
+//! A machine that others share is a different one an hour later, for every server alike. So ours is
+//! also compared as a multiple of each peer's, window by window: the two took turns.
 
 use crate::budgets;
 use crate::error::{Context, Result};
 use crate::figures::Spread;
-use crate::results::{Cell, Run, Sample, read_run};
+use crate::results::{Cell, Run, Sample, TAPELOOP, read_run};
 use crate::text::Table;
 use clap::Args;
 use std::io::Write;
@@ -32,7 +35,7 @@ const FIGURES: [Figure; 4] = [
 /// Gaps up to here are counted apart from larger ones.
 const SMALL_GAPS: [f64; 2] = [0.1, 0.25];
 
-/// One figure of one peer in one row, in both runs.
+/// One figure of one server in one row, in both runs.
 struct Compared {
     name: String,
     one: Spread,
@@ -46,15 +49,16 @@ pub(crate) fn run(args: &AgreeArgs) -> Result<()> {
 }
 
 fn text(one: &Run, other: &Run) -> String {
+    let all = compare(one, other);
     let mut gaps: Vec<(f64, String)> = Vec::new();
-    for (figure, of) in FIGURES {
-        gaps.extend(compare(one, other, of).iter().map(|both| {
+    for (figure, cells) in &all {
+        gaps.extend(cells.iter().map(|both| {
             let (one, other) = (both.one.text(), both.other.text());
             (both.gap(), format!("{figure}: {}: {one} and {other}", both.name))
         }));
     }
     gaps.sort_by(|(one, _), (other, _)| other.total_cmp(one));
-    let mut text = format!("{} and {}\n{}", one.date, other.date, counts(one, other).aligned());
+    let mut text = format!("{} and {}\n{}", one.date, other.date, table(&all).aligned());
     let budgets = budgets::beside(one, other);
     if !budgets.rows.is_empty() {
         text += &format!("\nbudgets\n{}", budgets.aligned());
@@ -71,29 +75,56 @@ fn text(one: &Run, other: &Run) -> String {
 
 /// For every figure, how many cells of two runs agree, and how far apart the others are.
 pub(crate) fn counts(one: &Run, other: &Run) -> Table {
+    table(&compare(one, other))
+}
+
+fn table(all: &[(String, Vec<Compared>)]) -> Table {
     let limits = SMALL_GAPS.map(|limit| format!("gap <= {:.0} %", limit * 100.0));
     let mut table = Table::new(&["figure", "cells", "overlap", &limits[0], &limits[1], "larger"]);
-    for (figure, of) in FIGURES {
-        let mut gaps: Vec<f64> = compare(one, other, of).iter().map(Compared::gap).collect();
+    for (figure, cells) in all {
+        let mut gaps: Vec<f64> = cells.iter().map(Compared::gap).collect();
         gaps.sort_by(f64::total_cmp);
         let within = |limit: f64| gaps.partition_point(|gap| *gap <= limit);
         let [overlap, small, medium] = [0.0, SMALL_GAPS[0], SMALL_GAPS[1]].map(within);
         let all = gaps.len();
         let counts = [all, overlap, small - overlap, medium - small, all - medium];
         let cells = counts.iter().map(usize::to_string);
-        table.rows.push(std::iter::once(figure.to_owned()).chain(cells).collect());
+        table.rows.push(std::iter::once(figure.clone()).chain(cells).collect());
     }
     table
 }
 
-/// What both runs have.
-fn compare(one: &Run, other: &Run, of: fn(&Sample) -> Option<f64>) -> Vec<Compared> {
+/// What both runs have, figure by figure: each server's own, then ours as a multiple of theirs.
+fn compare(one: &Run, other: &Run) -> Vec<(String, Vec<Compared>)> {
+    let own = FIGURES.map(|(figure, of)| {
+        (figure.to_owned(), in_both(one, other, |_, cell| cell.spread(of)))
+    });
+    let multiple = FIGURES.map(|(figure, of)| {
+        let name = format!("{figure}, as a multiple");
+        (name, in_both(one, other, |run, cell| multiple_of(run, cell, of)))
+    });
+    own.into_iter().chain(multiple).collect()
+}
+
+fn in_both(
+    one: &Run,
+    other: &Run,
+    spread: impl Fn(&Run, &Cell) -> Option<Spread>,
+) -> Vec<Compared> {
     let in_both = |cell: &Cell| {
         let same = other.cell(&cell.row, &cell.peer)?;
         let name = format!("{}: {}", cell.row, cell.peer);
-        Some(Compared { name, one: cell.spread(of)?, other: same.spread(of)? })
+        Some(Compared { name, one: spread(one, cell)?, other: spread(other, same)? })
     };
     one.cells().iter().filter_map(in_both).collect()
+}
+
+/// Our figure as a multiple of a peer's, window by window.
+fn multiple_of(run: &Run, peer: &Cell, of: fn(&Sample) -> Option<f64>) -> Option<Spread> {
+    let ours = run.cell(&peer.row, TAPELOOP).filter(|_| peer.peer != TAPELOOP)?;
+    let windows = ours.samples.iter().zip(&peer.samples);
+    let multiples = windows.filter_map(|(ours, theirs)| Some(of(ours)? / of(theirs)?));
+    Spread::of(multiples.filter(|multiple| multiple.is_finite()))
 }
 
 impl Compared {
@@ -133,10 +164,26 @@ mod tests {
         let rows = counts(&one, &other).rows;
         assert_eq!(rows[0], ["requests/s", "1", "0", "0", "1", "0"]);
         assert_eq!(rows[3], ["p99", "1", "1", "0", "0", "0"]);
+        assert_eq!(rows[4][1], "0", "nothing of ours");
         let text = text(&one, &other);
         assert!(
             text.ends_with("  20 %  requests/s: hot: nginx: 100 [100-100] and 120 [120-120]\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_machine_that_became_slower_for_all_leaves_the_multiples_as_they_were() {
+        let at = |rate| sample(rate, 1.0, 1.0);
+        let run_at = |rate: f64| {
+            let ours = [at(2.0 * rate), at(6.0 * rate)];
+            run(&[("hot", "tapeloop", &ours), ("hot", "nginx", &[at(rate), at(3.0 * rate)])])
+        };
+        let (one, other) = (run_at(100.0), run_at(10.0));
+        let rows = counts(&one, &other).rows;
+        assert_eq!(rows[0], ["requests/s", "2", "0", "0", "0", "2"]);
+        assert_eq!(rows[4], ["requests/s, as a multiple", "1", "1", "0", "0", "0"]);
+        let multiple = multiple_of(&one, one.cell("hot", "nginx").expect("there"), FIGURES[0].1);
+        assert_eq!(multiple.expect("two windows").text(), "2.00 [2.00-2.00]");
     }
 }
