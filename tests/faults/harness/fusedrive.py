@@ -187,8 +187,10 @@ class Drive:
         data = body[40:40 + size]
         if self.cache:
             self.unflushed.append((start, os.pread(self.backing, size, start)))
-        written = os.pwrite(self.backing, data, start)
-        return struct.pack("<II", written, 0)
+        # The loop driver takes a write that was cut short for a whole one.
+        if os.pwrite(self.backing, data, start) != size:
+            return -errno.ENOSPC
+        return struct.pack("<II", size, 0)
 
     def lose(self, chance):
         """Puts back a random part of what the unflushed writes replaced, newest first. Each write

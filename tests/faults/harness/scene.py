@@ -56,7 +56,8 @@ class Scene:
         come once in a thousand runs."""
         if cause is None or self.server is None:
             return
-        cause.add_note(f"the server said: {self.server.complaints()[-2000:]}")
+        said = "".join(self.server.banner) + self.server.complaints()[-2000:]
+        cause.add_note(f"the server said: {said}")
         client = self.server.client(patience_s=1.0)
         try:
             for oracle in self.oracles:

@@ -78,6 +78,8 @@ class Server:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                 env={**os.environ, "NO_COLOR": "1", **(env or {})})
         self.addrs = []
+        # What it prints at start.
+        self.banner = []
         self.told = threading.Condition()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -88,6 +90,7 @@ class Server:
     def _read(self):
         """The pipe is read to its end, so that the server never blocks on it."""
         for line in self.child.stdout:
+            self.banner.append(line.decode("utf-8", "replace"))
             found = re.search(rb"^(?:data|admin) plane +http://([0-9.]+):(\d+)", line)
             if found:
                 with self.told:
