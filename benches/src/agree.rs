@@ -96,9 +96,8 @@ fn table(all: &[(String, Vec<Compared>)]) -> Table {
 
 /// What both runs have, figure by figure: each server's own, then ours as a multiple of theirs.
 fn compare(one: &Run, other: &Run) -> Vec<(String, Vec<Compared>)> {
-    let own = FIGURES.map(|(figure, of)| {
-        (figure.to_owned(), in_both(one, other, |_, cell| cell.spread(of)))
-    });
+    let own = FIGURES
+        .map(|(figure, of)| (figure.to_owned(), in_both(one, other, |_, cell| cell.spread(of))));
     let multiple = FIGURES.map(|(figure, of)| {
         let name = format!("{figure}, as a multiple");
         (name, in_both(one, other, |run, cell| multiple_of(run, cell, of)))
