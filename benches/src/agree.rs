@@ -118,9 +118,12 @@ fn in_both(
     one.cells().iter().filter_map(in_both).collect()
 }
 
-/// Our figure as a multiple of a peer's, window by window.
+/// Our figure as a multiple of a peer's, window by window; `None` where they did not take turns.
 fn multiple_of(run: &Run, peer: &Cell, of: fn(&Sample) -> Option<f64>) -> Option<Spread> {
-    let ours = run.cell(&peer.row, TAPELOOP).filter(|_| peer.peer != TAPELOOP)?;
+    let ours = run.cell(&peer.row, TAPELOOP)?;
+    if peer.peer == TAPELOOP || ours.samples.len() != peer.samples.len() {
+        return None;
+    }
     let windows = ours.samples.iter().zip(&peer.samples);
     let multiples = windows.filter_map(|(ours, theirs)| Some(of(ours)? / of(theirs)?));
     Spread::of(multiples.filter(|multiple| multiple.is_finite()))
@@ -184,5 +187,14 @@ mod tests {
         assert_eq!(rows[4], ["requests/s, as a multiple", "1", "1", "0", "0", "0"]);
         let multiple = multiple_of(&one, one.cell("hot", "nginx").expect("there"), FIGURES[0].1);
         assert_eq!(multiple.expect("two windows").text(), "2.00 [2.00-2.00]");
+    }
+
+    #[test]
+    fn windows_that_were_not_taken_in_turn_are_no_multiple() {
+        let at = |rate| sample(rate, 1.0, 1.0);
+        let ours = [at(2.0), at(6.0)];
+        let one = run(&[("storm", "tapeloop", &ours), ("storm", "nginx", &[at(1.0)])]);
+        let nginx = one.cell("storm", "nginx").expect("there");
+        assert!(multiple_of(&one, nginx, FIGURES[0].1).is_none());
     }
 }
