@@ -276,12 +276,15 @@ mod tests {
 
     #[test]
     fn buffers_that_the_kernel_knows_are_taken_before_others_also_when_others_came_back_last() {
-        let store = Store::new(None);
+        let store = Rc::new(Store::new(None));
         for number in [Some(7), None, Some(8), None] {
             store.put(Numbered { buf: AlignedBuf::zeroed(1), number });
         }
-        let taken = || store.free.borrow_mut().pop_back().map(|buf| buf.number);
-        assert_eq!([taken(), taken(), taken()], [Some(Some(8)), Some(Some(7)), Some(None)]);
+        let numbers = super::super::block_on(8, async {
+            let taken = [store.next().await, store.next().await, store.next().await];
+            taken.each_ref().map(PoolBuf::number)
+        });
+        assert_eq!(numbers.expect("a ring"), [Some(8), Some(7), None]);
     }
 
     #[test]
