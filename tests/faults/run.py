@@ -53,10 +53,11 @@ class Bench:
 
     def complain(self, number, cause):
         self.say(f"run {number}: {type(cause).__name__}: {cause}")
+        if os.environ.get("TAPELOOP_TRACE"):
+            # With its notes.
+            return traceback.print_exception(cause)
         for note in getattr(cause, "__notes__", ()):
             self.say(f"run {number}: {note}")
-        if os.environ.get("TAPELOOP_TRACE"):
-            traceback.print_exception(cause)
 
 
 def arguments(names):

@@ -187,9 +187,11 @@ class Drive:
         data = body[40:40 + size]
         if self.cache:
             self.unflushed.append((start, os.pread(self.backing, size, start)))
-        # The loop driver takes a write that was cut short for a whole one.
-        if os.pwrite(self.backing, data, start) != size:
-            return -errno.ENOSPC
+        written = os.pwrite(self.backing, data, start)
+        if written != size:
+            # The loop driver would take it for a whole one: like any failure of the backing file,
+            # this ends the drive.
+            raise OSError(f"{written} of {size} bytes written to the backing file at {start}")
         return struct.pack("<II", size, 0)
 
     def lose(self, chance):
